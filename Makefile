@@ -1,0 +1,60 @@
+# Every target does its own set-up. `make help` lists them.
+.DEFAULT_GOAL := help
+SHELL := /bin/sh
+PYTHON ?= python3
+VENV := .venv/bin
+PIP_FLAGS := --quiet --no-cache-dir --disable-pip-version-check --require-hashes
+
+.PHONY: help demo test long lint lock clean setup
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+demo: .venv/ready .cloud-venv/ready ## the main job, start to finish, on a local AWS; KEEP=1 leaves it running
+	@$(VENV)/python -m deploy.demo $(if $(KEEP),--keep)
+
+test: .venv/ready .cloud-venv/ready ## the whole test suite; ARGS="-k name" picks from it
+	@command -v openssl >/dev/null || { printf 'error: openssl is missing: it judges our certificates\nhint: apt-get install openssl\n' >&2; exit 1; }
+	@$(VENV)/python -m pytest $(ARGS)
+
+long: .venv/ready .cloud-venv/ready ## the long form of tests that repeat: ROUNDS=200 races and revocations, KILLS=400
+	@ROUNDS=$(or $(ROUNDS),200) KILLS=$(or $(KILLS),400) $(VENV)/python -m pytest --timeout=3600 -s -k "A14 or A17 or B05" \
+	    tests/end_to_end/test_tickets.py tests/end_to_end/test_kill.py tests/end_to_end/test_revocation.py
+
+lint: .venv/ready ## ruff and mypy
+	@$(VENV)/ruff check . && $(VENV)/ruff format --check . && $(VENV)/mypy
+
+setup: .venv/ready .cloud-venv/ready ## make the two virtual environments, and nothing else
+
+LOCK := uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
+    --no-emit-find-links --no-header --no-annotate
+
+lock: ## write the lock files anew from pyproject.toml and requirements/cloud.in (needs uv)
+	$(LOCK) --extra test pyproject.toml -o requirements/dev.txt
+	$(LOCK) --extra server -c requirements/dev.txt pyproject.toml -o requirements/server.txt
+	$(LOCK) -c requirements/dev.txt pyproject.toml -o requirements/agent.txt
+	$(LOCK) requirements/cloud.in -o requirements/cloud.txt
+
+clean: ## remove the environments and everything that runs leave behind
+	rm -rf .venv .cloud-venv .demo dist .mypy_cache .ruff_cache .hypothesis
+
+.venv/locked: requirements/dev.txt
+	@echo "preparing .venv (once; about a minute)" >&2
+	@$(PYTHON) deploy/preflight.py
+	@rm -rf .venv && $(PYTHON) -m venv .venv
+	@$(VENV)/python -m pip install $(PIP_FLAGS) -r requirements/dev.txt
+# The AWS CLI comes as a script, not as an entry point: pip gives it a first line that fails where a path has a space.
+	@printf '#!/bin/sh\nexec "$$(dirname "$$0")/python" -m awscli "$$@"\n' > .venv/bin/aws
+	@touch $@
+
+# The project itself goes in without build isolation: hatchling is in the lock file, so nothing unpinned is fetched.
+.venv/ready: .venv/locked pyproject.toml
+	@$(VENV)/python -m pip install --quiet --no-cache-dir --disable-pip-version-check --no-deps --no-build-isolation -e .
+	@touch $@
+
+.cloud-venv/ready: requirements/cloud.txt
+	@echo "preparing .cloud-venv, the local AWS (once; some seconds)" >&2
+	@$(PYTHON) deploy/preflight.py
+	@rm -rf .cloud-venv && $(PYTHON) -m venv .cloud-venv
+	@.cloud-venv/bin/python -m pip install $(PIP_FLAGS) -r requirements/cloud.txt
+	@touch $@

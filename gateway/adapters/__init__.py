@@ -1,0 +1,1 @@
+"""Adapters: each gives one port by one foreign library. They decide nothing."""

@@ -1,0 +1,1 @@
+"""Decisions. Pure: the time and every byte come in as arguments."""

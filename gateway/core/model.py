@@ -1,0 +1,187 @@
+"""What the gateway remembers: one frozen dataclass a noun. Each is one row of the store, field for column.
+
+Times are aware datetimes in UTC. `sha256` fields are lower-case hex. Sealed fields are `core.envelope` ciphertexts.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from enum import StrEnum
+from typing import Any
+
+
+class InstanceState(StrEnum):
+    ENROLLED = "enrolled"
+    REVOKED = "revoked"
+
+
+class CertificateState(StrEnum):
+    ACTIVE = "active"
+    SUPERSEDED = "superseded"
+    REVOKED = "revoked"
+
+
+class TicketState(StrEnum):
+    OPEN = "open"
+    REDEEMED = "redeemed"
+    REVOKED = "revoked"
+
+
+@dataclass(frozen=True, slots=True)
+class SealRecord:
+    """How the master key is protected: `kind` names the seal, `parameters` what it needs, `wrapped` the wrapped key."""
+
+    name: str
+    kind: str
+    parameters: Mapping[str, Any]
+    wrapped: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Signer:
+    """A key of our own with its certificate: `root`, the issuers `instances` and `services`, or `server`."""
+
+    name: str
+    certificate: bytes
+    sealed_key: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class UpstreamKey:
+    """A double-secret key. Nobody can read it; flows open it for the length of a `with`."""
+
+    name: str
+    account: str
+    access_key_id: str
+    sealed_secret: bytes
+    created_at: datetime
+    created_by: str
+
+
+@dataclass(frozen=True, slots=True)
+class Profile:
+    """What a kind of instance may have. `document` is the applied profile in plain values (core.profile reads it)."""
+
+    name: str
+    version: int
+    document: Mapping[str, Any]
+    applied_at: datetime
+    applied_by: str
+
+
+@dataclass(frozen=True, slots=True)
+class Ticket:
+    """Single use, at launch. The store knows the ticket by the SHA-256 of its secret only.
+
+    `instance_id` restricts it to one instance; once redeemed, `redeemed_by` is the SPIFFE ID, `key_sha256` the key and
+    `serial` the certificate that it gave, so that a retry with the same key gets the same certificate.
+    """
+
+    sha256: str
+    id: str
+    profile: str
+    instance_id: str | None
+    created_at: datetime
+    created_by: str
+    expires_at: datetime
+    state: TicketState = TicketState.OPEN
+    redeemed_by: str | None = None
+    key_sha256: str | None = None
+    serial: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Instance:
+    """A machine that was admitted. `id` is its SPIFFE ID; `claims` what was proved of it, for the record."""
+
+    id: str
+    account: str
+    region: str
+    instance_id: str
+    profile: str
+    state: InstanceState
+    key_sha256: str
+    enrolled_at: datetime
+    claims: Mapping[str, Any]
+    reenroll_until: datetime | None = None
+    revoked_at: datetime | None = None
+    revoked_by: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Certificate:
+    """A certificate that we issued, byte for byte. `serial` is lower-case hex; `issuer` a signer's name.
+
+    `subject` is the SPIFFE ID of an instance or operator, or the names of a server.
+    """
+
+    serial: str
+    issuer: str
+    kind: str
+    subject: str
+    sha256: str
+    der: bytes
+    key_sha256: str
+    not_before: datetime
+    not_after: datetime
+    state: CertificateState = CertificateState.ACTIVE
+    successor: str | None = None
+    revoked_at: datetime | None = None
+    reason: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Nonce:
+    """A nonce that was given out and not yet spent, by its SHA-256."""
+
+    sha256: str
+    expires_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Lease:
+    """Our record of vended credentials, until `expires_at`: what AWS would go on honouring."""
+
+    id: str
+    instance: str
+    profile: str
+    grant: str
+    upstream: str
+    role: str
+    session_name: str
+    access_key_id: str
+    issued_at: datetime
+    expires_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Operator:
+    """A human. The first slice knows one role."""
+
+    name: str
+    role: str
+    created_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Crl:
+    """The latest certificate revocation list of an issuer (RFC 5280)."""
+
+    issuer: str
+    number: int
+    this_update: datetime
+    next_update: datetime
+    der: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class SessionRequest:
+    """What we ask STS for (AssumeRole). `tags` are session tags; `policy` the session policy as JSON text or None."""
+
+    role: str
+    region: str
+    session_name: str
+    source_identity: str
+    duration: timedelta
+    policy: str | None
+    tags: Mapping[str, str]

@@ -1,0 +1,162 @@
+"""The outside world on one page: what flows ask for, and adapters (or the tests' fakes) give."""
+
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Protocol, TypeVar
+
+from gateway.core.attest.facts import InstanceFacts
+from gateway.core.audit import Event, Head
+from gateway.core.model import (
+    Certificate,
+    Crl,
+    Instance,
+    Lease,
+    Nonce,
+    Operator,
+    Profile,
+    SealRecord,
+    SessionRequest,
+    Signer,
+    Ticket,
+    UpstreamKey,
+)
+from gateway.wire.messages import CredentialsAnswer
+from gateway.wire.secret import Secret
+
+T = TypeVar("T")
+R = TypeVar("R")
+
+
+class Clock(Protocol):
+    """The time."""
+
+    def __call__(self) -> datetime: ...
+
+
+class RandomBytes(Protocol):
+    """Cryptographically strong random bytes."""
+
+    def __call__(self, count: int, /) -> bytes: ...
+
+
+class Rows(Protocol[R]):
+    """The rows of one kind. Keys are given by field name; every row is a dataclass of `core.model`."""
+
+    def get(self, **key: Any) -> R | None: ...
+
+    def find(self, *, limit: int | None = None, after: str | None = None, **equal: Any) -> Sequence[R]:
+        """Rows whose fields equal `equal`, by primary key; at most `limit`, those behind the key `after`."""
+
+    def add(self, row: R) -> bool:
+        """Insert; False (and nothing changed) when a row with this key exists."""
+
+    def swap(self, old: R, new: R) -> bool:
+        """Replace `old` by `new` if the row still is exactly `old`, else change nothing and return False."""
+
+    def remove(self, row: R) -> bool:
+        """Delete the row with this row's key; False when there is none."""
+
+
+class Leases(Rows[Lease], Protocol):
+    def live(self, instance: str, now: datetime) -> Sequence[Lease]:
+        """The leases of an instance that AWS still honours at `now`."""
+
+
+class Instances(Rows[Instance], Protocol):
+    def revoked_since(self, moment: datetime) -> Sequence[str]:
+        """The ids of the instances revoked at or after `moment`."""
+
+
+class AuditLog(Protocol):
+    """The audit records. `append` chains the event in the transaction that it is called in."""
+
+    def append(self, event: Event) -> None: ...
+
+    def lines(self, after: Mapping[str, int], limit: int) -> Sequence[tuple[str, int, str, str]]:
+        """At most `limit` rows (chain, seq, line, hash) behind the positions of `after`, each chain in order."""
+
+    def heads(self) -> Sequence[Head]: ...
+
+
+class Transaction(Protocol):
+    """One consistent view of the store; in a write, all of it happens or nothing."""
+
+    seals: Rows[SealRecord]
+    signers: Rows[Signer]
+    upstream_keys: Rows[UpstreamKey]
+    profiles: Rows[Profile]
+    tickets: Rows[Ticket]
+    instances: Instances
+    certificates: Rows[Certificate]
+    nonces: Rows[Nonce]
+    leases: Leases
+    operators: Rows[Operator]
+    crls: Rows[Crl]
+    audit: AuditLog
+
+
+class Store(Protocol):
+    """The truth. Every failure of the engine is a Refusal `store_unavailable`, within 5 s; nothing is half done.
+
+    `write` runs `unit` in a transaction, maybe together with those of other callers, and returns when it is durable.
+    A unit that raises changes nothing, and its error reaches the caller. A clock that stands more than 60 s behind the
+    latest audit record refuses every write (`clock_untrusted`).
+    """
+
+    def read(self) -> AbstractContextManager[Transaction]: ...
+
+    def write(self, unit: Callable[[Transaction], T]) -> T: ...
+
+
+class Vault(Protocol):
+    """Seals and opens values under the master key (core.envelope).
+
+    A value that does not open raises Refusal `internal_error` with the reason `sealed_value_altered`.
+    """
+
+    def seal(self, context: str, plain: Secret) -> bytes: ...
+
+    def open(self, context: str, sealed: bytes) -> Secret: ...
+
+
+@dataclass(frozen=True, slots=True)
+class OpenableKey:
+    """An upstream key as the adapters get it: they call `open` for each request that they sign, and keep nothing."""
+
+    name: str
+    access_key_id: str
+    open: Callable[[], Secret]
+
+
+class Cloud(Protocol):
+    """What AWS says about machines (EC2 DescribeInstances) and about a key (STS GetCallerIdentity).
+
+    Both raise Refusal: `upstream_unavailable` when AWS does not answer within the time limits, `upstream_refused` when
+    it says no.
+    """
+
+    def instance(self, key: OpenableKey, region: str, instance_id: str) -> InstanceFacts | None: ...
+
+    def account(self, key: OpenableKey) -> str: ...
+
+
+class Upstream(Protocol):
+    """Where sessions come from (STS AssumeRole). Raises Refusal as `Cloud` does."""
+
+    def assume_role(self, key: OpenableKey, request: SessionRequest, lease: str) -> CredentialsAnswer: ...
+
+
+class Throttle(Protocol):
+    """Slows down who only fails. `check` raises Refusal `too_many_requests`."""
+
+    def check(self, source: str) -> None: ...
+
+    def failed(self, source: str) -> None: ...
+
+
+class Moved(Protocol):
+    """Tells whether the store may have changed since the last call: a hint that saves reading, never an authority."""
+
+    def __call__(self) -> bool: ...

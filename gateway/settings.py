@@ -1,0 +1,224 @@
+"""Settings: a TOML document and `TRUSTED_GATEWAY_*` variables in, a frozen value out. Pure; all faults at once."""
+
+import ipaddress
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields, is_dataclass
+from datetime import timedelta
+from pathlib import Path
+from typing import Any, get_type_hints
+from urllib.parse import urlsplit
+
+from gateway.core.errors import SettingsError
+from gateway.core.profile import DURATION, parse_duration
+from gateway.wire.strict import Malformed, decode, integer, text
+
+PREFIX = "TRUSTED_GATEWAY_"
+# Read by the command line itself: where the settings file and the operator's directory are.
+NOT_SETTINGS = frozenset({"TRUSTED_GATEWAY_SETTINGS", "TRUSTED_GATEWAY_OPERATOR_DIR"})
+ADDRESS = r"(\[[0-9a-f:]+\]|[0-9.]+):[0-9]{1,5}"
+
+
+@dataclass(frozen=True, slots=True)
+class Listen:
+    """Addresses. `instance` and `admin` speak mutual TLS, `public` plain HTTP (CRL, CA); `local` must be loopback."""
+
+    instance: str = text(pattern=ADDRESS, default="0.0.0.0:8443")  # instances come from elsewhere
+    admin: str = text(pattern=ADDRESS, default="127.0.0.1:8444")
+    public: str = text(pattern=ADDRESS, default="0.0.0.0:8080")  # and fetch the CRL
+    local: str = text(pattern=ADDRESS, default="127.0.0.1:8081")
+
+
+@dataclass(frozen=True, slots=True)
+class AwsSettings:
+    """`identity_certificates` is a directory of AWS's regional RSA-2048 certificates, `<region>.pem`."""
+
+    identity_certificates: str = text(longest=4096, default="/etc/trusted-gateway/aws")
+    region: str = text(pattern=r"[a-z]{2}(-[a-z]+)+-[0-9]", default="us-east-1")
+    endpoint: str | None = text(pattern=r"https?://[A-Za-z0-9.:\[\]-]+/?", default=None)
+
+
+@dataclass(frozen=True, slots=True)
+class Enrollment:
+    """`failures_per_minute` may one address make, `failures_per_minute_overall` all together (in each worker)."""
+
+    certificate_life: str = text(pattern=DURATION, default="24h")
+    failures_per_minute: int = integer(low=1, high=1_000_000, default=30)
+    failures_per_minute_overall: int = integer(low=1, high=1_000_000, default=600)
+
+
+@dataclass(frozen=True, slots=True)
+class Document:
+    """The settings file, field by field."""
+
+    names: tuple[str, ...]
+    store: str = text(longest=4096, default="sqlite:////var/lib/trusted-gateway/gateway.db")
+    environment: str = text(pattern="production|development", default="production")
+    trust_domain: str = text(pattern=r"[a-z0-9._-]{1,255}", default="trusted-gateway.internal")
+    node: str = text(pattern=r"[a-z0-9][a-z0-9-]{0,62}", default="node-1")
+    workers: int = integer(low=1, high=64, default=2)
+    listen: Listen = field(default_factory=Listen)
+    aws: AwsSettings = field(default_factory=AwsSettings)
+    enrollment: Enrollment = field(default_factory=Enrollment)
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """Valid settings. `names` are the server certificate's DNS names and addresses; the first is in the CRL's URL."""
+
+    names: tuple[str, ...]
+    store: str
+    development: bool
+    trust_domain: str
+    node: str
+    workers: int
+    listen: Listen
+    identity_certificates: Path
+    aws_region: str
+    aws_endpoint: str | None
+    certificate_life: timedelta
+    failures_per_minute: int
+    failures_per_minute_overall: int
+
+    @property
+    def server_names(self) -> tuple[str, ...]:
+        """What the server certificate is for: `names`, and the admin listener's address if it is one of its own."""
+        host, _, _ = self.listen.admin.rpartition(":")
+        address = ipaddress.ip_address(host.strip("[]"))
+        return self.names if address.is_unspecified else tuple(dict.fromkeys([*self.names, str(address)]))
+
+    @property
+    def admin_address(self) -> str:
+        """Where operators find the admin listener from this host, `host:port`."""
+        host, _, port = self.listen.admin.rpartition(":")
+        anywhere = ipaddress.ip_address(host.strip("[]")).is_unspecified
+        return f"{self._first_host}:{port}" if anywhere else self.listen.admin
+
+    @property
+    def instance_address(self) -> str:
+        """Where instances find the instance listener, `host:port`."""
+        return f"{self._first_host}:{self.listen.instance.rpartition(':')[2]}"
+
+    @property
+    def _first_host(self) -> str:
+        return f"[{self.names[0]}]" if ":" in self.names[0] else self.names[0]
+
+    @property
+    def crl_url(self) -> str:
+        """Where the CRL is served: the distribution point in instances' certificates."""
+        return f"http://{self._first_host}:{self.listen.public.rpartition(':')[2]}/crl/instances.crl"
+
+
+def read(document: Mapping[str, Any], environ: Mapping[str, str]) -> Settings:
+    """Merge, decode and check. A variable such as TRUSTED_GATEWAY_LISTEN_ADMIN wins over `listen.admin`.
+
+    Raises SettingsError, which names every fault.
+    """
+    merged, faults = _with_environment(document, environ)
+    try:
+        written = decode(Document, merged)
+    except Malformed as malformed:
+        raise SettingsError(*faults, *malformed.faults) from None
+    faults += _faults(written)
+    if faults:
+        raise SettingsError(*faults)
+    return Settings(
+        names=written.names,
+        store=written.store,
+        development=written.environment == "development",
+        trust_domain=written.trust_domain,
+        node=written.node,
+        workers=written.workers,
+        listen=written.listen,
+        identity_certificates=Path(written.aws.identity_certificates),
+        aws_region=written.aws.region,
+        aws_endpoint=written.aws.endpoint,
+        certificate_life=parse_duration(written.enrollment.certificate_life),
+        failures_per_minute=written.enrollment.failures_per_minute,
+        failures_per_minute_overall=written.enrollment.failures_per_minute_overall,
+    )
+
+
+def variables() -> dict[str, tuple[str, ...]]:
+    """Every variable and the setting that it replaces, as a path."""
+    out: dict[str, tuple[str, ...]] = {}
+
+    def walk(cls: Any, path: tuple[str, ...]) -> None:
+        hints = get_type_hints(cls)
+        for item in fields(cls):
+            here = (*path, item.name)
+            if is_dataclass(hints[item.name]):
+                walk(hints[item.name], here)
+            else:
+                out[PREFIX + "_".join(here).upper()] = here
+
+    walk(Document, ())
+    return out
+
+
+def _with_environment(document: Mapping[str, Any], environ: Mapping[str, str]) -> tuple[dict[str, Any], list[str]]:
+    merged: dict[str, Any] = {k: dict(v) if isinstance(v, Mapping) else v for k, v in document.items()}
+    known = variables()
+    unknown = {name for name in environ if name.startswith(PREFIX) and name not in known} - NOT_SETTINGS
+    faults = [f"{name}: is not known here" for name in sorted(unknown) if not name.startswith(PREFIX + "AGENT_")]
+    for name in sorted(known.keys() & environ.keys()):
+        *outer, last = known[name]
+        place = merged
+        for step in outer:
+            place = place.setdefault(step, {})
+            if not isinstance(place, dict):
+                break
+        else:
+            value = environ[name]
+            is_count = last in ("workers", "failures_per_minute", "failures_per_minute_overall")
+            place[last] = (
+                value.split(",") if last == "names" else int(value) if is_count and value.isdecimal() else value
+            )
+    return merged, faults
+
+
+def _faults(written: Document) -> list[str]:
+    faults = []
+    if not written.names:
+        faults.append("names: name at least one DNS name or address of this gateway")
+    faults += [f"names: {name[:64]!r} is no DNS name and no address" for name in written.names if not _is_name(name)]
+    for item in fields(Listen):
+        address = getattr(written.listen, item.name)
+        host, _, port = address.rpartition(":")
+        try:
+            parsed = ipaddress.ip_address(host.strip("[]"))
+        except ValueError:
+            faults.append(f"listen.{item.name}: {host!r} is no address")
+            continue
+        if int(port) > 65535:
+            faults.append(f"listen.{item.name}: {port} is no port")
+        if item.name == "local" and not parsed.is_loopback:
+            faults.append("listen.local: must be a loopback address")
+    if not re.fullmatch(r"sqlite:///.+", written.store):
+        faults.append("store: must be a SQLite URL, sqlite:///PATH")
+    if written.aws.endpoint and written.environment != "development":
+        faults.append('aws.endpoint: only with environment = "development": production speaks to AWS itself')
+    if written.aws.endpoint and urlsplit(written.aws.endpoint).scheme == "http":
+        host_name = urlsplit(written.aws.endpoint).hostname or ""
+        if host_name != "localhost" and not _is_loopback(host_name):
+            faults.append("aws.endpoint: plain HTTP only to a loopback address")
+    life = parse_duration(written.enrollment.certificate_life)
+    if not timedelta(seconds=2) <= life <= timedelta(hours=24):
+        faults.append("enrollment.certificate_life: from 2s to 24h")
+    return faults
+
+
+def _is_name(name: str) -> bool:
+    try:
+        ipaddress.ip_address(name)
+        return True
+    except ValueError:
+        label = r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?"
+        return len(name) <= 253 and re.fullmatch(rf"{label}(\.{label})*", name) is not None
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False

@@ -1,0 +1,1 @@
+"""What gateway and agent must compute identically. Standard library only."""

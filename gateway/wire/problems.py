@@ -1,0 +1,82 @@
+"""The problems that gateway and agent can name: one table of code → status, title, hint; and their RFC 9457 form."""
+
+import json
+from dataclasses import dataclass
+from typing import Any
+
+MEDIA_TYPE = "application/problem+json"
+URN = "urn:trusted-gateway:problem:"
+
+
+@dataclass(frozen=True, slots=True)
+class ProblemType:
+    """One kind of problem. `hint` tells the reader what to do next."""
+
+    code: str
+    status: int
+    title: str
+    hint: str
+
+
+def _table(*rows: tuple[str, int, str, str]) -> dict[str, ProblemType]:
+    return {code: ProblemType(code, status, title, hint) for code, status, title, hint in rows}
+
+
+# fmt: off
+PROBLEMS = _table(
+    ("malformed_request", 400, "The request does not have the required form", "Compare the request with docs/api.md."),
+    ("csr_refused", 400, "The certificate request cannot be accepted", "Send one PEM PKCS#10 request, signed by a P-256 key, with nothing but the key in it."),
+    ("evidence_malformed", 400, "The evidence cannot be read", "Send the identity document and its rsa2048 signature as the metadata service gives them."),
+    ("profile_invalid", 400, "The profile is not valid", "Mend the faults that are named, and apply again."),
+    ("certificate_required", 401, "A client certificate is required", "Connect with the certificate that enrolment gave."),
+    ("certificate_unknown", 401, "The client certificate is not one that this gateway issued", "Enrol again."),
+    ("certificate_expired", 401, "The client certificate is not valid at this time", "Enrol again; check the clock."),
+    ("certificate_superseded", 401, "The client certificate was replaced by a newer one", "Ask /v1/renew for it again with the same key."),
+    ("certificate_revoked", 403, "The client certificate is revoked", "Ask an operator."),
+    ("ticket_invalid", 401, "The ticket is not valid", "Ask an operator for a new ticket: it may be unknown, expired or revoked, or made for another instance."),
+    ("ticket_used", 409, "The ticket was used already", "A ticket serves one key once. Ask an operator for a new one."),
+    ("proof_refused", 403, "The proof of the enrolled key was refused", "Ask for a new nonce and sign with the enrolled key; if that key is lost, ask for 'instance allow-reenroll'."),
+    ("evidence_refused", 403, "The evidence does not prove an instance that may enrol", "See the audit log for the reason."),
+    ("instance_unknown", 404, "No such instance is enrolled", "List them with 'trusted-gateway instance list'."),
+    ("instance_ambiguous", 409, "More than one instance has this id", "Name it by its SPIFFE ID."),
+    ("instance_enrolled", 409, "The instance is enrolled with another key", "If that key is lost: 'trusted-gateway instance allow-reenroll'."),
+    ("instance_revoked", 403, "The instance is revoked", "A revoked instance comes back only by a new ticket made for it by name."),
+    ("grant_refused", 403, "The instance's profile has no such grant", "List its grants with GET /v1/grants."),
+    ("operator_forbidden", 403, "The operator may not do this", "Ask an administrator."),
+    ("profile_unknown", 404, "No such profile", "Apply it with 'trusted-gateway profile apply'."),
+    ("upstream_key_unknown", 404, "No such upstream key", "Import it with 'trusted-gateway key import'."),
+    ("not_found", 404, "Nothing is here", "Compare the path with docs/api.md."),
+    ("method_not_allowed", 405, "The method is not allowed here", "Compare the method with docs/api.md."),
+    ("request_timeout", 408, "The request did not arrive in time", "Send it again, faster."),
+    ("conflict", 409, "Someone else changed this at the same moment", "Read again, then try again."),
+    ("body_too_large", 413, "The body is too large", "A body has at most 64 KiB."),
+    ("unsupported_media_type", 415, "The body's media type is not accepted", "Send application/json, uncompressed."),
+    ("misdirected_request", 421, "The Host header names another server", "Use an address that the gateway's settings name."),
+    ("too_many_requests", 429, "Too many attempts", "Wait for as long as Retry-After says."),
+    ("head_too_large", 431, "The request head is too large", "A head has at most 16 KiB."),
+    ("internal_error", 500, "The gateway failed", "Look for the request id in the gateway's log."),
+    ("not_implemented", 501, "This form of request is not accepted", "Use HTTP/1.1 with Content-Length."),
+    ("upstream_refused", 502, "AWS refused what the gateway asked for", "See the audit log; check the upstream key's and the role's policies."),
+    ("upstream_unavailable", 503, "AWS did not answer", "Try again; what was presented is not used up."),
+    ("store_unavailable", 503, "The store or the audit log did not answer", "Try again; nothing was given."),
+    ("clock_untrusted", 503, "The gateway's clock cannot be trusted", "Set the gateway's clock right."),
+    ("overloaded", 503, "The gateway has too much to do at this moment", "Try again shortly."),
+    ("draining", 503, "The gateway is stopping", "Try again at once: another worker will answer."),
+)
+# fmt: on
+
+
+def document(code: str, *, detail: str | None = None, instance: str | None = None) -> dict[str, Any]:
+    """The RFC 9457 document of a problem; `instance` is `urn:uuid:<request id>`. Raises KeyError for an unknown code."""
+    problem = PROBLEMS[code]
+    out = {"type": URN + code, "title": problem.title, "status": problem.status, "code": code, "hint": problem.hint}
+    if detail:
+        out["detail"] = detail
+    if instance:
+        out["instance"] = instance
+    return out
+
+
+def encode(code: str, *, detail: str | None = None, instance: str | None = None) -> bytes:
+    """`document` as JSON bytes."""
+    return json.dumps(document(code, detail=detail, instance=instance)).encode()

@@ -1,0 +1,84 @@
+"""One row of each kind, an audit event, and a clock that stands still until it is told."""
+
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from gateway.core.audit import Event, Kind, Name
+from gateway.core.model import (
+    Certificate,
+    CertificateState,
+    Crl,
+    Instance,
+    InstanceState,
+    Lease,
+    Nonce,
+    Operator,
+    Profile,
+    SealRecord,
+    Signer,
+    Ticket,
+    UpstreamKey,
+)
+
+NOW = datetime(2026, 11, 23, 12, 0, 0, 123456, tzinfo=UTC)
+LATER = NOW + timedelta(hours=1)
+
+
+class SetClock:
+    """Says the time that was set."""
+
+    def __init__(self, now: datetime = NOW) -> None:
+        self.now = now
+
+    def __call__(self) -> datetime:
+        return self.now
+
+
+def event(request_id: str = "r-1", kind: Kind = Kind.DECISION, **facts: Any) -> Event:
+    return Event(kind, Name.INSTANCE_CREDENTIALS_VEND, True, "ok", request_id, facts=facts)
+
+
+def ticket(key: str = "t-1", **fields: Any) -> Ticket:
+    known = {"profile": "web", "instance_id": None, "created_at": NOW, "created_by": "ann", "expires_at": LATER}
+    return Ticket(sha256=key, **{"id": f"id-{key}"} | known | fields)
+
+
+def instance(key: str = "i-1", **fields: Any) -> Instance:
+    known: dict[str, Any] = {
+        "account": "123456789012",
+        "region": "eu-west-1",
+        "instance_id": key,
+        "profile": "web",
+        "state": InstanceState.ENROLLED,
+        "key_sha256": "ab" * 32,
+        "enrolled_at": NOW,
+        "claims": {"image": "ami-1", "tags": ["b", "a"], "depth": {"ö": 1.5, "n": None}},
+    }
+    return Instance(id=f"spiffe://trusted-gateway.internal/aws/{key}", **known | fields)
+
+
+def lease(key: str = "l-1", **fields: Any) -> Lease:
+    names = ("instance", "profile", "grant", "upstream", "role", "session_name", "access_key_id")
+    known: dict[str, Any] = {name: f"{name} of {key}" for name in names} | {"issued_at": NOW, "expires_at": LATER}
+    return Lease(id=key, **known | fields)
+
+
+CERTIFICATE = Certificate(
+    "0a1b", "instances", "instance", "spiffe://x", "cd" * 32, b"\x30\x00\xff", "ab" * 32, NOW, LATER,
+    CertificateState.REVOKED, "0a1c", LATER, "key_compromise",
+)  # fmt: skip
+
+# The field of the transaction that holds the kind, and a row with every field set.
+ROWS: dict[str, Any] = {
+    "seals": SealRecord("primary", "passphrase", {"n": 2**15, "salt": "ff"}, b"\x00wrapped"),
+    "signers": Signer("root", b"der", b""),
+    "upstream_keys": UpstreamKey("main", "123456789012", "AKIDEXAMPLE", b"sealed", NOW, "ann"),
+    "profiles": Profile("web", 3, {"grants": [{"name": "s3", "policy": {"Version": "2012-10-17"}}]}, NOW, "ann"),
+    "tickets": ticket(instance_id="i-1", redeemed_by="spiffe://x", key_sha256="ab", serial="0a1b"),
+    "instances": instance(reenroll_until=LATER, revoked_at=NOW, revoked_by="ann"),
+    "certificates": CERTIFICATE,
+    "nonces": Nonce("ef" * 32, LATER),
+    "leases": lease(),
+    "operators": Operator("ann", "admin", NOW),
+    "crls": Crl("instances", 2**40, NOW, LATER, b"crl"),
+}
