@@ -5,7 +5,7 @@ PYTHON ?= python3
 VENV := .venv/bin
 PIP_FLAGS := --quiet --no-cache-dir --disable-pip-version-check --require-hashes
 
-.PHONY: help demo test long lint lock clean setup
+.PHONY: help demo test long stress clients bench lint lock clean setup
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -13,7 +13,7 @@ help: ## list the targets
 demo: .venv/ready .cloud-venv/ready ## the main job, start to finish, on a local AWS; KEEP=1 leaves it running
 	@$(VENV)/python -m deploy.demo $(if $(KEEP),--keep)
 
-test: .venv/ready .cloud-venv/ready ## the whole test suite; ARGS="-k name" picks from it
+test: .venv/ready .cloud-venv/ready .clients-venv/ready tests/clients/js/ready ## the whole test suite; ARGS="-k name" picks from it
 	@command -v openssl >/dev/null || { printf 'error: openssl is missing: it judges our certificates\nhint: apt-get install openssl\n' >&2; exit 1; }
 	@$(VENV)/python -m pytest $(ARGS)
 
@@ -21,22 +21,34 @@ long: .venv/ready .cloud-venv/ready ## the long form of tests that repeat: ROUND
 	@ROUNDS=$(or $(ROUNDS),200) KILLS=$(or $(KILLS),400) $(VENV)/python -m pytest --timeout=3600 -s -k "A14 or A17 or B05" \
 	    tests/end_to_end/test_tickets.py tests/end_to_end/test_kill.py tests/end_to_end/test_revocation.py
 
+stress: .venv/ready .cloud-venv/ready ## a million requests of instances that are not polite, each answer checked; REQUESTS=1000000
+	@REQUESTS=$(or $(REQUESTS),1000000) $(VENV)/python -m pytest --timeout=21600 -s -k D02 tests/end_to_end/test_mixing.py
+
+clients: .venv/ready .cloud-venv/ready .clients-venv/ready tests/clients/js/ready ## real clients across an expiry: 20 minutes; writes docs/clients.md
+	@$(VENV)/python -m tests.clients
+
+bench: .venv/ready .cloud-venv/ready ## how fast it is: the agent, its credential_process, vending; printed, never asserted
+	@$(VENV)/python -m bench.agent
+	@$(VENV)/python -m bench.vend
+
 lint: .venv/ready ## ruff and mypy
 	@$(VENV)/ruff check . && $(VENV)/ruff format --check . && $(VENV)/mypy
 
-setup: .venv/ready .cloud-venv/ready ## make the two virtual environments, and nothing else
+setup: .venv/ready .cloud-venv/ready .clients-venv/ready tests/clients/js/ready ## make the environments, and nothing else
 
 LOCK := uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
     --no-emit-find-links --no-header --no-annotate
 
-lock: ## write the lock files anew from pyproject.toml and requirements/cloud.in (needs uv)
+lock: ## write the lock files anew from pyproject.toml, requirements/*.in and package.json (needs uv and npm)
 	$(LOCK) --extra test pyproject.toml -o requirements/dev.txt
 	$(LOCK) --extra server -c requirements/dev.txt pyproject.toml -o requirements/server.txt
 	$(LOCK) -c requirements/dev.txt pyproject.toml -o requirements/agent.txt
 	$(LOCK) requirements/cloud.in -o requirements/cloud.txt
+	$(LOCK) requirements/clients.in -o requirements/clients.txt
+	cd tests/clients/js && rm -rf package-lock.json node_modules ready && npm install --package-lock-only
 
 clean: ## remove the environments and everything that runs leave behind
-	rm -rf .venv .cloud-venv .demo dist .mypy_cache .ruff_cache .hypothesis
+	rm -rf .venv .cloud-venv .clients-venv tests/clients/js/node_modules tests/clients/js/ready .demo dist .mypy_cache .ruff_cache .hypothesis
 
 .venv/locked: requirements/dev.txt
 	@echo "preparing .venv (once; about a minute)" >&2
@@ -58,3 +70,16 @@ clean: ## remove the environments and everything that runs leave behind
 	@rm -rf .cloud-venv && $(PYTHON) -m venv .cloud-venv
 	@.cloud-venv/bin/python -m pip install $(PIP_FLAGS) -r requirements/cloud.txt
 	@touch $@
+
+# Clients that the doors are held to. What is a script there is called by its interpreter: a path may have a space.
+.clients-venv/ready: requirements/clients.txt
+	@echo "preparing .clients-venv, real clients (once; about a minute)" >&2
+	@$(PYTHON) deploy/preflight.py
+	@rm -rf .clients-venv && $(PYTHON) -m venv .clients-venv
+	@.clients-venv/bin/python -m pip install $(PIP_FLAGS) -r requirements/clients.txt
+	@touch $@
+
+# Without npm the tests of this client are skipped, which .ci/run does not allow.
+tests/clients/js/ready: tests/clients/js/package-lock.json tests/clients/js/.npmrc
+	@if command -v npm >/dev/null; then cd tests/clients/js && npm ci --silent && touch ready; \
+	else echo "no npm: the tests do without the AWS SDK for JavaScript (apt-get install npm)" >&2; fi

@@ -44,24 +44,44 @@ class Supplied:
     problem: str | None
 
 
+@dataclass(frozen=True, slots=True, repr=False)
+class Lent:
+    """Credentials as they are now, for the length of one answer: secrets. `updated` is when they came."""
+
+    access_key_id: str
+    secret_access_key: str
+    session_token: str
+    expires: datetime
+    updated: datetime
+
+
 class Supply:
     """The credentials of one grant, kept fresh. A failed refresh keeps the old ones for as long as they live.
 
-    `settled` is called after every attempt.
+    `changed` is told the grant's name after every attempt, and when it is over; then `settled` is called.
     """
 
-    def __init__(self, grant: str, fetch: Fetch, world: World, settled: Callable[[], None] = lambda: None) -> None:
-        self._grant, self._fetch, self._world, self._settled = grant, fetch, world, settled
+    def __init__(
+        self,
+        grant: str,
+        fetch: Fetch,
+        world: World,
+        changed: Callable[[str], None] = lambda _: None,
+        settled: Callable[[], None] = lambda: None,
+    ) -> None:
+        self._grant, self._fetch, self._world = grant, fetch, world
+        self._tell_change, self._tell_settled = changed, settled
+        self._told = False
         self._changed = threading.Condition()
         self._backoff = Backoff(world.random)
-        self._body: Secret | None = None
-        self._since = self._expires = self._due = world.now()
+        self._held: Secret | None = None
+        self._since = self._updated = self._expires = self._due = world.now()
         self._failure: Fault | None = None
         self._tries = 0
         self._stopped = False
 
-    def body(self, wait: float = LONGEST_WAIT) -> bytes:
-        """The container provider's JSON; waits at most `wait` seconds for it. Raises Unavailable.
+    def lend(self, wait: float = LONGEST_WAIT) -> Lent:
+        """The credentials; waits at most `wait` seconds for the first ones. Raises Unavailable.
 
         Never blank and never expired. Asking does not hasten the next attempt: a local client cannot make the agent
         press the gateway.
@@ -70,9 +90,10 @@ class Supply:
             if not self._lives() and not self._stopped and self._seconds_left(self._due) < wait:
                 tries = self._tries
                 self._changed.wait_for(lambda: self._lives() or self._stopped or self._tries > tries, wait)
-            if self._body is not None and self._lives():
-                with self._body as plain:
-                    return plain
+            if self._held is not None and self._lives():
+                with self._held as plain:
+                    key_id, secret, token = json.loads(plain)
+                return Lent(key_id, secret, token, self._expires, self._updated)
             raise self._unavailable()
 
     def run(self) -> None:
@@ -89,6 +110,8 @@ class Supply:
         try:
             answer = self._fetch(self._grant)
             expires = _moment(answer.expiration)
+            if not (answer.access_key_id and answer.secret_access_key and answer.session_token):
+                raise Fault("answer_malformed", "The gateway's answer holds credentials with a blank in them")
             if expires <= self._world.now():
                 hint = "Set this machine's clock right."
                 raise Fault("clock_skew", "The credentials that came are over already by this machine's clock", hint)
@@ -104,7 +127,9 @@ class Supply:
             else:
                 self._fail(failure)
             self._changed.notify_all()
-        self._settled()
+        self._tell_change(self._grant)
+        self._told = True
+        self._tell_settled()
 
     def stop(self) -> None:
         """Serve no more, fetch no more, and wipe what is held."""
@@ -112,29 +137,26 @@ class Supply:
             self._stopped = True
             self._wipe()
             self._changed.notify_all()
+        self._tell_change(self._grant)
 
     @property
     def settled(self) -> bool:
-        """Whether there are credentials, or a refusal that will last."""
-        return self._lives() or (isinstance(self._failure, Problem) and not self._failure.passing)
+        """Whether there are credentials, or a refusal that will last, and `changed` knows it."""
+        refused = isinstance(self._failure, Problem) and not self._failure.passing
+        return self._told and (self._lives() or refused)
 
     def supplied(self) -> Supplied:
         """This grant for `status`."""
         with self._changed:
-            remaining = self._seconds_left(self._expires) if self._body else 0.0
+            remaining = self._seconds_left(self._expires) if self._held else 0.0
             return Supplied(self._grant, max(0, int(remaining)), self._failure.code if self._failure else None)
 
     def _keep(self, answer: CredentialsAnswer, expires: datetime) -> None:
         self._wipe()
-        self._body = Secret(json.dumps({
-            "AccessKeyId": answer.access_key_id,
-            "SecretAccessKey": answer.secret_access_key,
-            "Token": answer.session_token,
-            "Expiration": answer.expiration,
-        }))  # fmt: skip
+        self._held = Secret(json.dumps([answer.access_key_id, answer.secret_access_key, answer.session_token]))
         life = expires - self._since
         early = min(MARGIN, life / 2)
-        self._expires = expires
+        self._expires, self._updated = expires, self._since
         self._due = self._since + max(timedelta(seconds=1), (life - early) * (1 - self._world.random() / 10))
         self._failure = None
         self._backoff.reset()
@@ -149,12 +171,12 @@ class Supply:
         log.warning("refresh failed grant=%s again in %.1f s: %s", self._grant, wait, failure)
 
     def _wipe(self) -> None:
-        if self._body is not None:
-            self._body.wipe()
-            self._body = None
+        if self._held is not None:
+            self._held.wipe()
+            self._held = None
 
     def _lives(self) -> bool:
-        return self._body is not None and self._world.now() < self._expires
+        return self._held is not None and self._world.now() < self._expires
 
     def _is_due(self) -> bool:
         """By the clock; and at once when the clock was set back, for then nothing reckoned by it holds."""
@@ -176,8 +198,14 @@ class Supply:
 class Credentials:
     """The supplies of all grants that this instance has now."""
 
-    def __init__(self, fetch: Fetch, world: World, settled: Callable[[], None] = lambda: None) -> None:
-        self._fetch, self._world, self._settled = fetch, world, settled
+    def __init__(
+        self,
+        fetch: Fetch,
+        world: World,
+        changed: Callable[[str], None] = lambda _: None,
+        settled: Callable[[], None] = lambda: None,
+    ) -> None:
+        self._fetch, self._world, self._changed, self._settled = fetch, world, changed, settled
         self._supplies: dict[str, Supply] = {}
         self._lock = threading.Lock()
 
@@ -190,12 +218,12 @@ class Credentials:
         for supply in old.values():
             supply.stop()
 
-    def body(self, grant: str, wait: float = LONGEST_WAIT) -> bytes:
-        """As `Supply.body`. Raises Unavailable, also for a grant that there is not."""
+    def lend(self, grant: str, wait: float = LONGEST_WAIT) -> Lent:
+        """As `Supply.lend`. Raises Unavailable, also for a grant that there is not."""
         supply = self._supplies.get(grant)
         if supply is None:
             raise Unavailable("grant_refused", "The instance has no such grant", refused=True)
-        return supply.body(wait)
+        return supply.lend(wait)
 
     def settled(self) -> bool:
         """Whether every grant has credentials, or a refusal that will last."""
@@ -206,7 +234,7 @@ class Credentials:
         return [self._supplies[name].supplied() for name in sorted(self._supplies)]
 
     def _start(self, grant: str) -> Supply:
-        supply = Supply(grant, self._fetch, self._world, self._settled)
+        supply = Supply(grant, self._fetch, self._world, self._changed, self._settled)
         threading.Thread(target=supply.run, name=f"supply-{grant}", daemon=True).start()
         return supply
 

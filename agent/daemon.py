@@ -1,4 +1,4 @@
-"""`run`: the settings become the parts, the parts are put together, and all of it ends cleanly."""
+"""`run`: the settings become parts, the parts are put together, and all of it ends cleanly."""
 
 import json
 import logging
@@ -6,14 +6,13 @@ import os
 import threading
 import traceback
 from contextlib import ExitStack
-from dataclasses import asdict
+from typing import Any
 
 from agent import process
 from agent.evidence.ec2 import Metadata
 from agent.identity import Directory, Memory, Store
 from agent.lifecycle import Lifecycle
-from agent.serve.container import Loopback, Server
-from agent.serve.rundir import RunDirectory
+from agent.serve.doors import Doors
 from agent.settings import Settings
 from agent.standing import Standing
 from agent.world import World
@@ -42,36 +41,41 @@ class Daemon:
         if not settings.in_memory:
             store = directory = Directory(settings.state_dir)
             self._closing.callback(directory.close)
-        server = Server(settings.listen)
-        self._closing.callback(server.server_close)
-        self.address = server.address
-        run_directory = RunDirectory(settings.run_dir, server.address, self._world)
-        self._closing.callback(run_directory.remove)
         metadata = Metadata(settings.metadata)
-        self.lifecycle = Lifecycle(
-            self._world, Standing(self._world, store), metadata, run_directory.publish, self._announce
-        )
-        self._loopback = Loopback(
-            tokens=run_directory.tokens,
-            status_token=run_directory.status_token,
-            credentials=self.lifecycle.credentials.body,
+        self.doors = Doors(
+            settings,
+            self._world,
+            lend=lambda grant, wait: self.lifecycle.credentials.lend(grant, wait),
             state=lambda: self.lifecycle.state,
             status=self._status,
+            instance=lambda: self.lifecycle.identity.instance if self.lifecycle.identity else "",
+            metadata=metadata.get,
         )
-        self._server = server
+        self._closing.callback(self.doors.close)
+        self.lifecycle = Lifecycle(
+            self._world,
+            Standing(self._world, store),
+            metadata,
+            publish=self.doors.publish,
+            changed=self.doors.update,
+            announce=self._announce,
+        )
 
     def start(self) -> None:
         """Start the threads. A mistake in any of them ends the agent, and says so in one line."""
         threading.excepthook = self._fail
         self._closing.callback(self.lifecycle.stop)
-        self._closing.callback(self._server.shutdown)
+        self._closing.callback(self.doors.shut)
         for name, work in (
-            ("loopback", lambda: self._server.serve(self._loopback)),
+            ("doors", self.doors.serve),
             ("lifecycle", self.lifecycle.run),
             ("watch", self.lifecycle.watch),
         ):
             threading.Thread(target=work, name=name, daemon=True).start()
-        log.info("listening address=%s pid=%d memory_locked=%s", self.address, os.getpid(), self._memory_locked)
+        log.info(
+            "listening address=%s imds=%s pid=%d memory_locked=%s",
+            self.doors.address, self.doors.imds_address, os.getpid(), self._memory_locked,
+        )  # fmt: skip
 
     def close(self) -> None:
         """End everything, take the run directory's files away, and wipe the secrets."""
@@ -89,12 +93,21 @@ class Daemon:
         log.info("ready" if state == "enrolled" else state)
         process.notify(self._notify_socket, f"READY=1\nSTATUS={state}")
 
-    def _status(self) -> bytes:
-        """The status document: no secrets. `healthy` is what `status` exits by."""
+    def _status(self, his: list[str]) -> bytes:
+        """The status document, with these grants: no secrets. `healthy` is what `status` exits by."""
         lifecycle = self.lifecycle
         identity = lifecycle.identity
-        grants = lifecycle.credentials.supplied()
+        grants = [grant for grant in lifecycle.credentials.supplied() if grant.name in his]
         valid = identity is not None and identity.ends > self._world.now()
+        shown: list[dict[str, Any]] = [
+            {
+                "name": grant.name,
+                "remaining_seconds": grant.remaining_seconds,
+                "problem": grant.problem,
+                **self.doors.describe(grant.name),
+            }
+            for grant in grants
+        ]
         return json.dumps({
             "state": lifecycle.state,
             "healthy": lifecycle.state == "enrolled" and valid and all(grant.remaining_seconds > 0 for grant in grants),
@@ -102,7 +115,7 @@ class Daemon:
             "instance": identity.instance if identity else None,
             "profile": identity.profile if identity else None,
             "certificate_not_after": identity.not_after if identity else None,
-            "grants": [asdict(grant) for grant in grants],
+            "grants": shown,
             "memory_locked": self._memory_locked,
             "pid": os.getpid(),
         }).encode()  # fmt: skip

@@ -45,10 +45,10 @@ def read_private(name: str | Path, directory: int | None = None) -> bytes:
         return file.read(LONGEST)
 
 
-def replace_file(name: str, content: bytes, directory: int, *, mode: int = 0o600) -> None:
+def replace_file(name: str, content: bytes, directory: int, *, mode: int = 0o600, owner: int | None = None) -> None:
     """Put `content` under `name`, all or nothing, whatever the umask (write, fsync, rename, fsync).
 
-    One writer at a time. Raises Fault `write_failed`, and then the old file stands.
+    One writer at a time. `owner` is a uid; None leaves it ours. Raises Fault `write_failed`: then the old file stands.
     """
     temporary = f".{name}.new"
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -59,6 +59,8 @@ def replace_file(name: str, content: bytes, directory: int, *, mode: int = 0o600
             os.fchmod(file.fileno(), mode)
             file.write(content)
             file.flush()
+            if owner not in (None, os.geteuid()):
+                os.fchown(file.fileno(), owner, -1)
             os.fsync(file.fileno())
         os.rename(temporary, name, src_dir_fd=directory, dst_dir_fd=directory)
         os.fsync(directory)

@@ -1,37 +1,70 @@
-"""`exec` and `status`: how other programs find a running agent."""
+"""How other programs find a running agent and its credentials: the environment of `exec`, the lines of `env`."""
 
-import http.client
+import shlex
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any, TypeVar
 
+from agent import ask
 from agent.errors import Fault
-from agent.files import read_private
-from agent.serve.rundir import Running
-from agent.settings import Address
 from gateway.wire.strict import Malformed, decode, loads, text
 
+SOCKET = "agent.sock"
+VIAS = ("container", "imds", "keys")
+"""How `exec` may tell a program where its credentials are."""
+
+_KEYS = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "AWS_CREDENTIAL_EXPIRATION")
 WINNERS = (
-    "AWS_ACCESS_KEY_ID",
-    "AWS_SECRET_ACCESS_KEY",
-    "AWS_SESSION_TOKEN",
+    *_KEYS,
     "AWS_PROFILE",
     "AWS_DEFAULT_PROFILE",
     "AWS_WEB_IDENTITY_TOKEN_FILE",
     "AWS_ROLE_ARN",
     "AWS_CONTAINER_CREDENTIALS_RELATIVE_URI",
+    "AWS_CONTAINER_CREDENTIALS_FULL_URI",
     "AWS_CONTAINER_AUTHORIZATION_TOKEN",
+    "AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE",
+    "AWS_EC2_METADATA_SERVICE_ENDPOINT",
+    "AWS_EC2_METADATA_SERVICE_ENDPOINT_MODE",
 )
-"""Every variable that an SDK would heed before, or beside, the two that point to the agent."""
+"""Every variable that an SDK would heed before, or beside, those that point to the agent."""
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class ByContainer:
+    """The container credential provider: address and token file."""
+
+    uri: str = text(longest=512)
+    token_file: str = text(longest=4096)
+
+
+@dataclass(frozen=True, slots=True)
+class Where:
+    """How this user reaches a grant: each way, None when it does not lead there, and then `why_not` says why."""
+
+    grant: str
+    container: ByContainer | None
+    imds: str | None = text()
+    process: str | None = text(longest=4096)
+    why_not: dict[str, str] = field(default_factory=dict, metadata={"longest": 1024})
 
 
 @dataclass(frozen=True, slots=True)
 class Grant:
-    """One grant in the status document."""
+    """One grant in the status document. `answers` counts what was handed out, by way; `file_problem` says why there is
+    no credential file.
+    """
 
     name: str
     remaining_seconds: int
     problem: str | None
+    ways: tuple[str, ...] = ()
+    users: tuple[str, ...] = ()
+    answers: dict[str, int] = field(default_factory=dict)
+    file_problem: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,43 +82,50 @@ class Status:
     pid: int = 0
 
 
-def environment(inherited: Mapping[str, str], running: Running, grant: str | None) -> dict[str, str]:
-    """The environment in which any AWS SDK takes its credentials from the agent. Raises Fault.
+def find(run_dir: Path, grant: str | None) -> Where:
+    """How this user reaches the grant, or the only one that there is for him. Raises Fault."""
+    return _understood(Where, _ask(run_dir, f"where {grant}" if grant else "where"))
 
-    `grant` None means the only one that there is.
+
+def credentials(run_dir: Path, grant: str | None) -> dict[str, str]:
+    """The credentials as variables, for tools that know nothing else: they do not renew themselves. Raises Fault."""
+    document = _loads(_ask(run_dir, f"credentials {grant}" if grant else "credentials"))
+    fields = ("AccessKeyId", "SecretAccessKey", "SessionToken", "Expiration")
+    return {name: str(document[field]) for name, field in zip(_KEYS, fields, strict=True)}
+
+
+def variables(where: Where, via: str) -> dict[str, str]:
+    """The variables that lead an SDK to the agent. Raises Fault."""
+    if via == "container" and where.container:
+        return {
+            "AWS_CONTAINER_CREDENTIALS_FULL_URI": where.container.uri,
+            "AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE": where.container.token_file,
+        }
+    if via == "imds" and where.imds:
+        return {"AWS_EC2_METADATA_SERVICE_ENDPOINT": where.imds, "AWS_EC2_METADATA_V1_DISABLED": "true"}
+    raise Fault("access_denied", where.why_not.get(via, f"{where.grant} cannot be had by {via}"), "Try another --via.")
+
+
+def environment(inherited: Mapping[str, str], told: Mapping[str, str], *, keep_files: bool = False) -> dict[str, str]:
+    """The environment in which any AWS SDK takes its credentials from `told`, and from nowhere else.
+
+    Unless the files are kept, ~/.aws/credentials is out of sight: SDKs prefer its `[default]` to the agent.
     """
-    names = sorted(running.tokens)
-    if grant is None and len(names) == 1:
-        grant = names[0]
-    if not names:
-        raise Fault("not_ready", "The agent has no grants yet", "See 'trusted-gateway-agent status'.")
-    if grant not in running.tokens:
-        what = f"There is no grant {grant!a}" if grant else "There is more than one grant"
-        raise Fault("grant_unknown", what, f"Name one with --grant: {', '.join(names)}.")
     kept = {name: value for name, value in inherited.items() if name not in WINNERS}
-    return kept | {
-        "AWS_CONTAINER_CREDENTIALS_FULL_URI": f"http://{running.listen}/v1/credentials/{grant}",
-        "AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE": running.tokens[grant],
-    }
+    if "AWS_EC2_METADATA_SERVICE_ENDPOINT" in told:
+        kept.pop("AWS_EC2_METADATA_DISABLED", None)
+    return kept | ({} if keep_files else {"AWS_SHARED_CREDENTIALS_FILE": "/dev/null"}) | dict(told)
 
 
-def ask_status(running: Running) -> tuple[bytes, Status]:
+def exports(told: Mapping[str, str]) -> str:
+    """Lines for `eval` in any POSIX shell."""
+    return "\n".join(f"export {name}={shlex.quote(value)}" for name, value in told.items())
+
+
+def ask_status(run_dir: Path) -> tuple[bytes, Status]:
     """The status document, as it came and as it is understood. Raises Fault."""
-    address = Address.parse(running.listen)
-    connection = http.client.HTTPConnection(address.host, address.port, timeout=5.0)
-    try:
-        token = read_private(Path(running.status_token)).decode("ascii")
-        connection.request("GET", "/status", headers={"Authorization": token})
-        answer = connection.getresponse()
-        raw = answer.read(65536)
-        if answer.status != 200:
-            raise Fault("status_refused", f"Whoever listens on {address} does not know this agent's token")
-        return raw, decode(Status, loads(raw))
-    except (OSError, http.client.HTTPException, Malformed, ValueError):
-        hint = "Start it with 'trusted-gateway-agent run'; its log says why it ended."
-        raise Fault("agent_not_running", f"No agent answers on {address}", hint) from None
-    finally:
-        connection.close()
+    raw = _ask(run_dir, "status")
+    return raw, _understood(Status, raw)
 
 
 def describe(status: Status) -> str:
@@ -100,4 +140,38 @@ def describe(status: Status) -> str:
     for grant in status.grants:
         left = f"{grant.remaining_seconds // 60} min left" if grant.remaining_seconds else "no credentials"
         lines.append((f"grant {grant.name}", f"{left} ({grant.problem})" if grant.problem else left))
+        ways = [f"{way} {count}" for way, count in grant.answers.items()]
+        lines.append(("", f"by {', '.join(grant.ways) or 'no way'}; answers: {', '.join(ways) or 'none'}"))
+        if grant.users:
+            lines.append(("", f"for root, the agent's own user, {', '.join(grant.users)}"))
+        if grant.file_problem:
+            lines.append(("", f"no credential file ({grant.file_problem})"))
     return "\n".join(f"{name:<12} {value}" for name, value in lines)
+
+
+def _ask(run_dir: Path, line: str) -> bytes:
+    document, code, message = ask.ask(str(run_dir / SOCKET), line)
+    printable, hint = "".join(letter if letter.isprintable() else "?" for letter in message), ask.hint_for(code)
+    if code == ask.NOBODY:
+        raise Fault("agent_not_running", printable, hint)
+    if code:  # in the agent's own words
+        raise Fault(code, printable, hint)
+    return document
+
+
+def _loads(raw: bytes) -> Any:
+    try:
+        return loads(raw)
+    except Malformed:
+        raise _strange() from None
+
+
+def _understood(kind: type[T], raw: bytes) -> T:
+    try:
+        return decode(kind, _loads(raw))
+    except Malformed:
+        raise _strange() from None
+
+
+def _strange() -> Fault:
+    return Fault("answer_malformed", "The agent's answer is not understood", "Is it of this version?")

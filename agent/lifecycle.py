@@ -23,7 +23,7 @@ from agent.identity import Identity, Pending, Revoked, State
 from agent.pace import Backoff, part_of_life
 from agent.standing import Standing
 from agent.world import World
-from gateway.wire.messages import CredentialsAnswer, CredentialsRequest, GrantsAnswer
+from gateway.wire.messages import CredentialsAnswer, CredentialsRequest, GrantsAnswer, GrantSummary
 
 log = logging.getLogger("agent.lifecycle")
 
@@ -44,8 +44,9 @@ T = TypeVar("T")
 
 
 class Lifecycle:
-    """The state machine of one agent. `publish` is told the names of the grants whenever they may have changed;
-    `announce` is told the state, once: when every grant was fetched or refused for good, or the instance found revoked.
+    """The state machine of one agent. `publish` is told the grants whenever they may have changed, `changed` the name
+    of a grant whose credentials may have; `announce` is told the state, once: when every grant was fetched or refused
+    for good, or the instance found revoked.
     """
 
     def __init__(
@@ -53,12 +54,13 @@ class Lifecycle:
         world: World,
         standing: Standing,
         metadata: Metadata,
-        publish: Callable[[tuple[str, ...]], None],
+        publish: Callable[[tuple[GrantSummary, ...]], None],
+        changed: Callable[[str], None],
         announce: Callable[[str], None],
     ) -> None:
         self._world, self._standing, self._metadata = world, standing, metadata
         self._publish, self._announce = publish, announce
-        self.credentials = Credentials(self.vend, world, self._nudge)
+        self.credentials = Credentials(self.vend, world, changed, self._nudge)
         self.problem: str | None = None
         self._refused: str | None = None  # the code with which the gateway refused the certificate in use
         self._resumed = self._offered = self._announced = False
@@ -248,7 +250,7 @@ class Lifecycle:
         with self._standing.lock:
             if self._standing.client is not None and not self._stop.is_set():
                 self.credentials.offer(names)
-                self._publish(names)
+                self._publish(answer.grants)
                 self._offered = True
                 self._grants_at = again
 

@@ -3,9 +3,11 @@
 import ctypes
 import logging
 import os
+import re
 import resource
 import socket
 import threading
+from pathlib import Path
 
 log = logging.getLogger("agent.process")
 
@@ -27,6 +29,12 @@ def harden() -> bool:
     threading.stack_size(_STACK)
     unlimited = resource.getrlimit(resource.RLIMIT_MEMLOCK)[0] == resource.RLIM_INFINITY
     return unlimited and bool(libc.mlockall(_MCL_CURRENT_FUTURE_ONFAULT) == 0)
+
+
+def may_chown() -> bool:
+    """Whether this process may give files away: it has CAP_CHOWN, the lowest bit (capabilities(7))."""
+    found = re.search(r"(?m)^CapEff:\s*([0-9a-f]+)$", Path("/proc/self/status").read_text())
+    return found is not None and bool(int(found[1], 16) & 1)
 
 
 def notify(address: str | None, message: str) -> None:

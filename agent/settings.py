@@ -11,6 +11,7 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 
 from agent.errors import Fault
+from gateway.wire.messages import NAME
 from gateway.wire.strict import Malformed, decode, text
 
 FILE = Path("/etc/trusted-gateway/agent.toml")
@@ -45,13 +46,19 @@ class Address:
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """`in_memory`: key and certificate touch no disk. `metadata` and `listen` are on this machine, by construction."""
+    """`in_memory`: key and certificate touch no disk. `metadata`, `listen` and `imds` are on this machine, by
+    construction. `imds` None: there is no look-alike; `imds_grant` None: the only grant that its user may have there;
+    `imds_passthrough`: path prefixes without a version, each of which may be passed on.
+    """
 
     state_dir: Path
     run_dir: Path
     metadata: Address
     listen: Address
     in_memory: bool
+    imds: Address | None
+    imds_grant: str | None
+    imds_passthrough: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +68,9 @@ class _Written:
     metadata: str = text(pattern=r"http://[^/@?#\s]+/?", default="http://169.254.169.254/")
     listen: str = text(default="127.0.0.1:9911")
     key_storage: str = text(pattern="disk|memory", default="disk")
+    imds: str = text(default="127.0.0.1:9912")
+    imds_grant: str = text(pattern=rf"\*|{NAME}", default="*")
+    imds_passthrough: tuple[str, ...] = text(default=())
 
 
 KEYS = tuple(field.name for field in fields(_Written))
@@ -79,21 +89,53 @@ def load(file: Path | None, environ: Mapping[str, str], flags: Mapping[str, str]
 def parse(written: Mapping[str, object]) -> Settings:
     """The settings of plain values. Raises Fault `settings_invalid` that names every fault."""
     faults: list[str] = []
+    given = dict(written)
+    if isinstance(prefixes := given.get("imds_passthrough"), str):  # from the environment or a flag
+        given["imds_passthrough"] = prefixes.replace(",", " ").split() if prefixes != "off" else []
     try:
-        plain = decode(_Written, dict(written))
+        plain = decode(_Written, given)
     except Malformed as error:
         faults += error.faults
-        wrong = {fault.partition(":")[0] for fault in faults}
-        plain = _Written(**{k: str(written[k]) for k in ("listen", "metadata") if k in written and k not in wrong})
-    listen = _address("listen", plain.listen, None, faults)
-    if listen and not _on_loopback(listen.host):
-        faults.append("listen: must be a loopback address, 127.0.0.1 or [::1]")
+        wrong = {re.split(r"[:\[]", fault)[0] for fault in faults}
+        good = {
+            k: given[k] for k in ("listen", "metadata", "imds", "imds_passthrough") if k in given and k not in wrong
+        }
+        plain = decode(_Written, good)
+    listen = _loopback("listen", plain.listen, faults)
+    imds = _loopback("imds", plain.imds, faults) if plain.imds != "off" else None
+    if imds and imds == listen and imds.port:
+        faults.append("imds: must be another address than 'listen'")
+    for prefix in plain.imds_passthrough:
+        if not may_be_passed_on(prefix):
+            faults.append(f"imds_passthrough: {prefix!a} cannot be passed on")
     metadata = _address("metadata", plain.metadata.removeprefix("http://").rstrip("/"), 80, faults)
     if metadata and not _on_this_machine(metadata.host):
         faults.append("metadata: must be a link-local or loopback address")
     if faults or not listen or not metadata:
         raise Fault("settings_invalid", "settings: " + "; ".join(faults), _HINT)
-    return Settings(Path(plain.state_dir), Path(plain.run_dir), metadata, listen, plain.key_storage == "memory")
+    return Settings(
+        state_dir=Path(plain.state_dir),
+        run_dir=Path(plain.run_dir),
+        metadata=metadata,
+        listen=listen,
+        in_memory=plain.key_storage == "memory",
+        imds=imds,
+        imds_grant=None if plain.imds_grant == "*" else plain.imds_grant,
+        imds_passthrough=plain.imds_passthrough,
+    )
+
+
+def may_be_passed_on(path: str) -> bool:
+    """Whether a path (or a prefix of paths) of the metadata service may be handed to programs.
+
+    Never what holds credentials (`iam/`, `identity-credentials/`) or the ticket (user-data).
+    """
+    if not re.fullmatch(r"(?:[A-Za-z0-9_:-][A-Za-z0-9._:-]*/)+(?:[A-Za-z0-9_:-][A-Za-z0-9._:-]*)?", path):
+        return False
+    first, second, *_ = path.split("/")
+    if first == "meta-data":
+        return second.lower() not in ("iam", "identity-credentials")
+    return (first, second) == ("dynamic", "instance-identity")
 
 
 def _read(file: Path | None) -> dict[str, object]:
@@ -115,6 +157,13 @@ def _address(key: str, written: str, port: int | None, faults: list[str]) -> Add
     except ValueError as error:
         faults.append(f"{key}: {error}")
         return None
+
+
+def _loopback(key: str, written: str, faults: list[str]) -> Address | None:
+    address = _address(key, written, None, faults)
+    if address and not _on_loopback(address.host):
+        faults.append(f"{key}: must be a loopback address, 127.0.0.1 or [::1]")
+    return address
 
 
 def _on_loopback(host: str) -> bool:

@@ -6,15 +6,12 @@ import os
 import ssl
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from threading import Event as Flag
 from threading import Thread
 from typing import Any
 
-from cryptography import x509
-
 from certs.names import ServerNames
-from gateway.adapters import clock, process, seal_passphrase, tls
+from gateway.adapters import certificate_files, clock, process, seal_passphrase, tls
 from gateway.adapters.aws import Aws
 from gateway.adapters.seal_passphrase import MasterKey
 from gateway.adapters.sql.migrate import migrate
@@ -22,7 +19,9 @@ from gateway.adapters.sql.moved import SqliteMoved
 from gateway.adapters.sql.store import SqlStore
 from gateway.adapters.throttle import Throttle
 from gateway.core.audit import Event, Kind, Name
-from gateway.core.errors import Refusal, SettingsError
+from gateway.core.errors import Refusal
+from gateway.flows.bearer import Bearer
+from gateway.flows.create_session import CreateSession
 from gateway.flows.enroll import Enroll, EnrollmentRules
 from gateway.flows.housekeeping import Housekeeping
 from gateway.flows.identify import Identify
@@ -30,11 +29,13 @@ from gateway.flows.initialize import CertifyOperator, Initialize, Initialized
 from gateway.flows.issue import Issue, pem
 from gateway.flows.journal import Journal
 from gateway.flows.operate import Operate
+from gateway.flows.profiles import Profiles
 from gateway.flows.publish import Publish
 from gateway.flows.renew import Renew
 from gateway.flows.revoke import Revoke
 from gateway.flows.server_identity import ServerIdentities, ServerIdentity
-from gateway.flows.vault import UpstreamKeys
+from gateway.flows.trust_anchor import TrustAnchors
+from gateway.flows.vault import SealedSessions, UpstreamKeys
 from gateway.flows.vend import Vend
 from gateway.settings import Settings
 from gateway.web.admin_api import admin_app
@@ -42,6 +43,8 @@ from gateway.web.instance_api import instance_app
 from gateway.web.public import local_app, public_app
 from gateway.web.server.run import run
 from gateway.web.server.service import Limits, Listener
+from gateway.web.sessions_api import add_sessions
+from gateway.web.vault_api import add_vault
 from gateway.web.watch import Watch
 from gateway.wire.messages import UserData, user_data_line
 from gateway.wire.secret import Secret
@@ -84,7 +87,7 @@ def import_key(settings: Settings, passphrase: Secret, name: str, access_key_id:
     try:
         vault = unseal(store, passphrase)
         journal = Journal(store)
-        keys = UpstreamKeys(store, journal, vault, _aws(settings), clock.now)
+        keys = UpstreamKeys(journal, vault, _aws(settings), clock.now)
         with journal.call(Name.OPERATOR_KEY_IMPORT, clock.request_id(), None) as call:
             call.object = f"upstream_key/{name}"
             return keys.take_in(call, name, access_key_id, secret, by).account
@@ -99,21 +102,6 @@ def unseal(store: SqlStore, passphrase: Secret) -> MasterKey:
     if record is None:
         raise Refusal("store_unavailable", "This store has no gateway in it: run 'trusted-gateway init'")
     return seal_passphrase.unseal(record, passphrase, clock.random_bytes)
-
-
-def regional_certificates(directory: Path) -> dict[str, x509.Certificate]:
-    """AWS's certificates by region, from `<region>.pem` files. Raises SettingsError."""
-    out, faults = {}, []
-    for path in sorted(directory.glob("*.pem")):
-        try:
-            out[path.stem] = x509.load_pem_x509_certificate(path.read_bytes())
-        except (OSError, ValueError):
-            faults.append(f"aws.identity_certificates: {path.name} is not a PEM certificate")
-    if not out and not faults:
-        faults.append(f"aws.identity_certificates: {directory} has no <region>.pem in it")
-    if faults:
-        raise SettingsError(*faults)
-    return out
 
 
 @dataclass(slots=True)
@@ -142,7 +130,7 @@ class Gateway:
 
     def __init__(self, settings: Settings, passphrase: Secret) -> None:
         self._settings = settings
-        self._regional = regional_certificates(settings.identity_certificates)
+        self._regional = certificate_files.regional(settings.identity_certificates)
         self._hardening = process.harden()
         migrate(settings.store)
         store = _store(settings, "master")
@@ -156,6 +144,8 @@ class Gateway:
                 "instance": tls.server_context(pem(issue.certificate_of("instances"))),
                 "admin": tls.server_context(pem(issue.certificate_of("services"))),
             }
+            own = [issue.certificate_of(name) for name in ("root", "instances", "services")]
+            self._anchors = certificate_files.anchors(settings.trust_anchors, own)
         finally:
             store.close()
         self._aws = _aws(settings)
@@ -210,21 +200,25 @@ class Gateway:
         aws = self._aws
         journal = Journal(store)
         issue = self._issue(store)
-        keys = UpstreamKeys(store, journal, self._master, aws, now)
+        keys = UpstreamKeys(journal, self._master, aws, now)
         identify = Identify(store, now)
         rules = EnrollmentRules(
             settings.trust_domain, self._regional, not settings.development, settings.certificate_life
         )
         enroll = Enroll(store, journal, issue, keys, aws, now, self._master.derive("nonce"), rules)
         renew = Renew(store, journal, issue, now, settings.certificate_life)
-        vend = Vend(store, journal, keys, aws, now, random)
+        vend = Vend(store, journal, keys, SealedSessions(self._master), aws, now, random)
         publish = Publish(store, issue, now, random)
         revoke = Revoke(store, journal, publish, now)
-        operate = Operate(store, journal, now, random, source_address=not settings.development)
+        operate = Operate(store, journal, now, random)
+        profiles = Profiles(store, journal, now, source_address=not settings.development)
         throttle = Throttle(settings.failures_per_minute, settings.failures_per_minute_overall)
         watch = Watch(journal, identify, revoke)
         instance = instance_app(journal, identify, enroll, renew, vend, throttle, random, self._root)
-        admin = admin_app(journal, identify, operate, revoke, self._user_data)
+        anchors = TrustAnchors(store, journal, now, settings.trust_domain, self._anchors)
+        add_sessions(instance, journal, CreateSession(store, identify, anchors, keys, vend, now), throttle)
+        add_vault(instance, journal, identify, Bearer(store, journal, now, random), vend, now)
+        admin = admin_app(journal, identify, operate, profiles, revoke, self._user_data)
         public, local = public_app(journal, publish, self._root), local_app(journal, self._health)
         hosts = frozenset(name.lower() for name in settings.server_names)
         listeners = (
@@ -242,7 +236,7 @@ class Gateway:
         return _Parts(
             store,
             watch,
-            Housekeeping(publish),
+            Housekeeping(publish, store, now),
             self._server_identities(store),
             listeners,
             SqliteMoved(settings.store),

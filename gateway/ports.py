@@ -9,20 +9,23 @@ from typing import Any, Protocol, TypeVar
 from gateway.core.attest.facts import InstanceFacts
 from gateway.core.audit import Event, Head
 from gateway.core.model import (
+    BearerToken,
     Certificate,
     Crl,
+    Flight,
     Instance,
     Lease,
     Nonce,
     Operator,
     Profile,
+    ProfileVersion,
     SealRecord,
+    Session,
     SessionRequest,
     Signer,
     Ticket,
     UpstreamKey,
 )
-from gateway.wire.messages import CredentialsAnswer
 from gateway.wire.secret import Secret
 
 T = TypeVar("T")
@@ -63,6 +66,15 @@ class Leases(Rows[Lease], Protocol):
     def live(self, instance: str, now: datetime) -> Sequence[Lease]:
         """The leases of an instance that AWS still honours at `now`."""
 
+    def count_live(self, instance: str, now: datetime) -> int:
+        """How many leases of an instance AWS still honours at `now`."""
+
+    def newest(self, instance: str, plan_sha256: str, now: datetime) -> Lease | None:
+        """The lease of this plan that lives longest at `now`, of those that hold their session."""
+
+    def spent(self, now: datetime, limit: int) -> Sequence[Lease]:
+        """At most `limit` leases that are over at `now` and still hold a sealed session."""
+
 
 class Instances(Rows[Instance], Protocol):
     def revoked_since(self, moment: datetime) -> Sequence[str]:
@@ -87,11 +99,14 @@ class Transaction(Protocol):
     signers: Rows[Signer]
     upstream_keys: Rows[UpstreamKey]
     profiles: Rows[Profile]
+    profile_versions: Rows[ProfileVersion]
     tickets: Rows[Ticket]
     instances: Instances
     certificates: Rows[Certificate]
     nonces: Rows[Nonce]
     leases: Leases
+    flights: Rows[Flight]
+    bearer_tokens: Rows[BearerToken]
     operators: Rows[Operator]
     crls: Rows[Crl]
     audit: AuditLog
@@ -143,9 +158,9 @@ class Cloud(Protocol):
 
 
 class Upstream(Protocol):
-    """Where sessions come from (STS AssumeRole). Raises Refusal as `Cloud` does."""
+    """Where sessions come from (STS AssumeRole and GetFederationToken). Raises Refusal as `Cloud` does."""
 
-    def assume_role(self, key: OpenableKey, request: SessionRequest, lease: str) -> CredentialsAnswer: ...
+    def session(self, key: OpenableKey, request: SessionRequest) -> Session: ...
 
 
 class Throttle(Protocol):

@@ -6,11 +6,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, is_dataclass
 from datetime import timedelta
 from pathlib import Path
-from typing import Any, get_type_hints
+from typing import Any, get_origin, get_type_hints
 from urllib.parse import urlsplit
 
 from gateway.core.errors import SettingsError
-from gateway.core.profile import DURATION, parse_duration
+from gateway.core.profile import parse_duration
+from gateway.core.profile_document import DURATION
+from gateway.core.rolesanywhere import OURS, AnchorFiles
+from gateway.wire.messages import NAME
 from gateway.wire.strict import Malformed, decode, integer, text
 
 PREFIX = "TRUSTED_GATEWAY_"
@@ -48,6 +51,19 @@ class Enrollment:
 
 
 @dataclass(frozen=True, slots=True)
+class TrustAnchor:
+    """A CA that is not ours: `certificates` (its roots) and `crl` are PEM files, `profiles` what its machines may have.
+
+    `region`, of AWS, is where its machines count as being; None: `aws.region`.
+    """
+
+    certificates: str = text(longest=4096)
+    profiles: tuple[str, ...] = text(pattern=NAME)
+    crl: str | None = text(longest=4096, default=None)
+    region: str | None = text(pattern=r"[a-z]{2}(-[a-z]+)+-[0-9]", default=None)
+
+
+@dataclass(frozen=True, slots=True)
 class Document:
     """The settings file, field by field."""
 
@@ -60,6 +76,7 @@ class Document:
     listen: Listen = field(default_factory=Listen)
     aws: AwsSettings = field(default_factory=AwsSettings)
     enrollment: Enrollment = field(default_factory=Enrollment)
+    trust_anchors: Mapping[str, TrustAnchor] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +96,7 @@ class Settings:
     certificate_life: timedelta
     failures_per_minute: int
     failures_per_minute_overall: int
+    trust_anchors: tuple[AnchorFiles, ...]
 
     @property
     def server_names(self) -> tuple[str, ...]:
@@ -136,11 +154,15 @@ def read(document: Mapping[str, Any], environ: Mapping[str, str]) -> Settings:
         certificate_life=parse_duration(written.enrollment.certificate_life),
         failures_per_minute=written.enrollment.failures_per_minute,
         failures_per_minute_overall=written.enrollment.failures_per_minute_overall,
+        trust_anchors=tuple(
+            AnchorFiles(name, each.certificates, each.crl, each.profiles, each.region or written.aws.region)
+            for name, each in written.trust_anchors.items()
+        ),
     )
 
 
 def variables() -> dict[str, tuple[str, ...]]:
-    """Every variable and the setting that it replaces, as a path."""
+    """Every variable and the setting that it replaces, as a path. Tables with names of the operator's have none."""
     out: dict[str, tuple[str, ...]] = {}
 
     def walk(cls: Any, path: tuple[str, ...]) -> None:
@@ -149,7 +171,7 @@ def variables() -> dict[str, tuple[str, ...]]:
             here = (*path, item.name)
             if is_dataclass(hints[item.name]):
                 walk(hints[item.name], here)
-            else:
+            elif get_origin(hints[item.name]) is not Mapping:
                 out[PREFIX + "_".join(here).upper()] = here
 
     walk(Document, ())
@@ -205,6 +227,11 @@ def _faults(written: Document) -> list[str]:
     life = parse_duration(written.enrollment.certificate_life)
     if not timedelta(seconds=2) <= life <= timedelta(hours=24):
         faults.append("enrollment.certificate_life: from 2s to 24h")
+    for name, anchor in written.trust_anchors.items():
+        if not re.fullmatch(NAME, name) or name == OURS:
+            faults.append(f"trust_anchors.{ascii(name)[1:-1][:64]}: a name has a-z, 0-9 and -, and is not {OURS!r}")
+        if not anchor.profiles:
+            faults.append(f"trust_anchors.{ascii(name)[1:-1][:64]}.profiles: name at least one profile")
     return faults
 
 

@@ -79,7 +79,7 @@ def commands() -> dict[str, str]:
     walk(cli, "trusted-gateway", None)
     overview = _agent_help()
     found["trusted-gateway-agent"] = overview
-    for each in re.findall(r"^    ([a-z]+) ", overview, re.MULTILINE):
+    for each in re.findall(r"^    ([a-z-]+)(?: |$)", overview, re.MULTILINE):
         found[f"trusted-gateway-agent {each}"] = _agent_help(each)
     return found
 

@@ -22,7 +22,6 @@ GATEWAY, AGENT = "trusted-gateway.service", "trusted-gateway-agent.service"
 # Every directive of every unit that keeps something out. An empty value takes everything away.
 HARDENED = {
     "NoNewPrivileges": "yes",
-    "CapabilityBoundingSet": "",
     "AmbientCapabilities": "",
     "PrivateTmp": "yes",
     "PrivateDevices": "yes",
@@ -43,7 +42,6 @@ HARDENED = {
     "MemoryDenyWriteExecute": "yes",
     "RemoveIPC": "yes",
     "SystemCallArchitectures": "native",
-    "SystemCallFilter": "@system-service ~@privileged",
     "LimitCORE": "0",
     "LimitMEMLOCK": "infinity",
     "MemorySwapMax": "0",
@@ -54,6 +52,8 @@ OWN = {
     GATEWAY: {
         "Type": "notify",
         "User": "trusted-gateway",
+        "CapabilityBoundingSet": "",
+        "SystemCallFilter": "@system-service ~@privileged",
         "LoadCredential": f"{CREDENTIAL}:/etc/trusted-gateway/passphrase",
         "StateDirectory": "trusted-gateway",
         "StateDirectoryMode": "0700",
@@ -65,7 +65,9 @@ OWN = {
         "StateDirectory": "trusted-gateway-agent",
         "StateDirectoryMode": "0700",
         "RuntimeDirectory": "trusted-gateway-agent",
-        "RuntimeDirectoryMode": "0700",
+        "RuntimeDirectoryMode": "0711",
+        "CapabilityBoundingSet": "CAP_CHOWN",  # for users' token files
+        "SystemCallFilter": "@system-service ~@privileged @chown",
         "Restart": "always",
         "TimeoutStartSec": "infinity",
     },

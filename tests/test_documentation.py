@@ -22,7 +22,8 @@ from deploy.demo.ec2_document import DocumentAuthority
 from deploy.demo.machine import Machine
 from deploy.demo.site import Site
 from gateway import settings
-from gateway.core import profile
+from gateway.cli import profile_yaml
+from gateway.core import profile, profile_document
 from gateway.core.audit import Event, Kind, Name, append
 from gateway.wire import messages
 from gateway.wire.messages import UserData, user_data_line
@@ -72,9 +73,14 @@ def the_agent(text: str) -> list[str]:
 
 
 def the_profile(text: str) -> list[str]:
-    real = {f.name for f in fields(profile.ProfileDocument)} - {"attestation"}
-    real |= {f"attestation.{f.name}" for f in fields(profile.AttestationDocument)}
-    real |= {f"grants.{f.name}" for f in fields(profile.GrantDocument)}
+    real = {f.name for f in fields(profile_document.ProfileDocument)} - {"attestation"}
+    for prefix, document in (
+        ("attestation", profile_document.AttestationDocument),
+        ("grants", profile_document.GrantDocument),
+        ("grants.conditions", profile_document.ConditionsDocument),
+        ("grants.conditions.hours", profile_document.HoursDocument),
+    ):
+        real |= {f"{prefix}.{f.name}" for f in fields(document)}
     return differences("field", named(text, "field"), real)
 
 
@@ -83,8 +89,8 @@ def the_routes(text: str) -> list[str]:
     for line in text.splitlines():
         if match := re.fullmatch(r"## ([A-Z][a-z]+) listener", line):
             listener = match[1].lower()
-        elif match := re.fullmatch(r"### `([A-Z]+) (\S+)`", line):
-            documented.append(f"{listener} {match[1]} {match[2]}")
+        elif match := re.fullmatch(r"### `([A-Z]+(?:, [A-Z]+)*) (\S+)`", line):
+            documented += [f"{listener} {method} {match[2]}" for method in match[1].split(", ")]
     real = {f"{each.listener} {each.method} {each.rule.replace('<path:named>', '<id>')}" for each in ROUTES}
     faults = differences("route", documented, real)
     said = {part for word in words(text) for part in word.split(".")}
@@ -203,6 +209,10 @@ def test_examples_are_valid(page: Path) -> None:
             assert settings.read(document, {})
         else:
             assert agent_settings.parse(document)
+    for block in blocks(text, "yaml"):
+        if "\ngrants:" in block:
+            document, _ = profile_yaml.read(block)
+            assert profile.read(document, source_address=True).grants
     for line in re.findall(r"^#trusted-gateway .*$", text, re.MULTILINE):
         assert messages.read_user_data(line.encode())
 

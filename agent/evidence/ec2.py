@@ -49,6 +49,10 @@ class Metadata:
             pkcs7=b"".join(signature.split()).decode("ascii", "replace"),  # base64 in lines
         )
 
+    def get(self, path: str) -> bytes | None:
+        """What lies at a path of the latest version, None when nothing does. Raises Fault."""
+        return self._get(f"/latest/{path}", self._token(), _LONGEST_USER_DATA)
+
     def _token(self) -> str:
         status, raw = self._exchange("PUT", "/latest/api/token", {"X-aws-ec2-metadata-token-ttl-seconds": "60"}, 256)
         if status != 200 or not re.fullmatch(rb"[!-~]+", raw):

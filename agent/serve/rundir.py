@@ -1,90 +1,117 @@
-"""The run directory: a token file for each grant, and `agent.json`, by which `exec` and `status` find the agent.
+"""The run directory: the socket, a token file for each user of a grant, `agent.json`, and credential files on tmpfs.
 
-Everything in it is for the agent's own user. Another user's service gets its token through systemd's `LoadCredential=`,
-so no file need be open to others; and who may not read a token has no use for the list of tokens: `agent.json` is 0600.
+Everybody may pass through, since users find the socket and their own files here; nobody may list it. A file is for one
+user: the agent's own, or the one that it belongs to.
 """
 
 import json
+import logging
 import os
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
-from agent.errors import Fault
-from agent.files import open_directory, read_private, replace_file
+from agent.files import open_directory, replace_file
+from agent.process import may_chown
+from agent.serve.access import Offer
 from agent.settings import Address
 from agent.world import World
 from gateway.wire.secret import Secret
-from gateway.wire.strict import Malformed, decode, integer, loads, text
+
+log = logging.getLogger("agent.serve")
 
 AGENT = "agent.json"
-STATUS = "_status"  # no grant can have this name
+OPEN_TO_OTHERS = 0o711
 
 
 @dataclass(frozen=True, slots=True)
 class Running:
-    """A running agent: its process, where it listens, and the token file of each grant."""
+    """`agent.json`: a running agent's process, where it listens, and the first token file of each grant."""
 
-    pid: int = integer(low=1, high=2**31 - 1)
-    listen: str = text()
-    status_token: str = text(longest=4096)
-    tokens: dict[str, str] = field(default_factory=dict, metadata={"longest": 4096})
+    pid: int
+    listen: str
+    imds: str | None
+    tokens: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class _Token:
+    grant: str
+    owner: int
+    secret: Secret
 
 
 class RunDirectory:
     """The files of one run. Raises Fault `directory_refused`."""
 
-    def __init__(self, path: Path, listen: Address, world: World) -> None:
-        self._path, self._listen, self._world = path, listen, world
-        self._fd = open_directory(path, closed_to_others=0o022)
-        self.tokens: dict[str, Secret] = {}
-        self.status_token = self._new(STATUS)
-        self.publish(())
+    def __init__(self, path: Path, world: World) -> None:
+        self.path, self._world = path, world
+        self.fd = open_directory(path, closed_to_others=0o022)
+        os.fchmod(self.fd, OPEN_TO_OTHERS)
+        self._tokens: dict[str, _Token] = {}  # by the name of the file
+        self._may_chown = may_chown()
+        self._warned = False
 
-    def publish(self, grants: tuple[str, ...]) -> None:
-        """Have a token file for exactly these grants; those that stay keep their token. Raises OSError."""
-        for gone in self.tokens.keys() - set(grants):
-            del self.tokens[gone]
-            self._unlink(_file(gone))
-        for grant in grants:
-            if grant not in self.tokens:
-                self.tokens[grant] = self._new(grant)
-        paths = {grant: str(self._path / _file(grant)) for grant in grants}
-        running = Running(os.getpid(), str(self._listen), str(self._path / _file(STATUS)), paths)
-        replace_file(AGENT, json.dumps(asdict(running)).encode(), self._fd)
+    def publish(self, offers: Mapping[str, Offer], way: str, listen: Address, imds: Address | None) -> None:
+        """Have token files for exactly these grants and users; those that stay keep their token. Raises OSError."""
+        wanted = {
+            name: (offer.name, uid)
+            for offer in offers.values()
+            if way in offer.ways
+            for name, uid in self._owners(offer)
+        }
+        for name, token in list(self._tokens.items()):
+            if wanted.get(name) != (token.grant, token.owner):
+                del self._tokens[name]
+                self.unlink(name)
+        for name, (grant, uid) in wanted.items():
+            if name not in self._tokens:
+                secret = self._world.token()
+                self.write(name, secret.encode(), uid)  # without a newline: no client strips one
+                self._tokens[name] = _Token(grant, uid, Secret(secret))
+        paths = {token.grant: str(self.path / f"{token.grant}.token") for token in self._tokens.values()}
+        running = Running(os.getpid(), str(listen), str(imds) if imds else None, paths)
+        self.write(AGENT, json.dumps(asdict(running)).encode(), mode=0o600)
 
-    def remove(self) -> None:
-        """Take away every file of this run."""
-        for name in [AGENT, *(_file(grant) for grant in (*self.tokens, STATUS))]:
-            self._unlink(name)
-        fd, self._fd = self._fd, -1  # a late publish must not hit whatever has this number next
-        os.close(fd)
+    def tokens(self, grant: str) -> Iterable[Secret]:
+        """Those that open this grant."""
+        return [token.secret for token in list(self._tokens.values()) if token.grant == grant]
 
-    def _new(self, name: str) -> Secret:
-        """A new token in its file, without a newline: no client strips one."""
-        token = self._world.token()
-        replace_file(_file(name), token.encode(), self._fd, mode=0o400)
-        return Secret(token)
+    def token_file(self, grant: str, uid: int) -> str | None:
+        """The file with this user's token; for those who may read all files, the first."""
+        his = [name for name, token in list(self._tokens.items()) if token.grant == grant and token.owner == uid]
+        if not his and uid in (0, os.geteuid()):
+            his = [name for name in (f"{grant}.token",) if name in self._tokens]
+        return str(self.path / his[0]) if his else None
 
-    def _unlink(self, name: str) -> None:
+    def write(self, name: str, content: bytes, owner: int | None = None, *, mode: int = 0o400) -> None:
+        """Put a file there, which belongs to this user. Raises Fault."""
+        replace_file(name, content, self.fd, mode=mode, owner=owner)
+
+    def unlink(self, name: str) -> None:
+        """Take a file away, if it is there."""
         with suppress(OSError):
-            os.unlink(name, dir_fd=self._fd)
+            os.unlink(name, dir_fd=self.fd)
 
+    def first_owner(self, offer: Offer) -> int:
+        """To whom the grant's first file belongs: the first of its users, or else the agent's own."""
+        return self._owners(offer)[0][1]
 
-def find(path: Path) -> Running:
-    """The agent that runs with this run directory. Raises Fault."""
-    hint = f"Start it with 'trusted-gateway-agent run', or name its run directory; {path} was looked at."
-    try:
-        running = decode(Running, loads(read_private(path / AGENT)))
-        with suppress(PermissionError):  # alive, and another user's
-            os.kill(running.pid, 0)
-        return running
-    except (FileNotFoundError, ProcessLookupError):
-        raise Fault("agent_not_running", "No agent runs here", hint) from None
-    except (OSError, Malformed) as error:
-        why = error.strerror if isinstance(error, OSError) else "is not what an agent writes"
-        raise Fault("agent_not_found", f"{path / AGENT}: {why}", "Run this as the agent's own user.") from None
+    def _owners(self, offer: Offer) -> list[tuple[str, int]]:
+        """The name of each token file of this grant, and to whom it belongs."""
+        users = [(user, uid) for user, uid in offer.users if self._may_chown or uid == os.geteuid()]
+        if offer.users and not users and not self._warned:
+            log.warning("token files stay the agent's own, for it may not chown: users have the socket")
+            self._warned = True
+        if not users:
+            return [(f"{offer.name}.token", os.geteuid())]
+        (_, first), *others = users
+        return [(f"{offer.name}.token", first), *((f"{offer.name}.{user}.token", uid) for user, uid in others)]
 
-
-def _file(name: str) -> str:
-    return f"{name}.token"
+    def close(self) -> None:
+        """Take away every file of this run."""
+        for name in [AGENT, *self._tokens]:
+            self.unlink(name)
+        fd, self.fd = self.fd, -1  # a late publish must not hit whatever has this number next
+        os.close(fd)

@@ -43,6 +43,7 @@ class Demo:
         self.the_gateway()
         self.the_instance()
         self.the_job()
+        self.the_other_doors()
         self.the_secret()
         self.the_intruders()
         self.the_revocation()
@@ -116,6 +117,31 @@ class Demo:
             notes.append(self.on_instance([*aws, payroll], 255).strip())
             demand("AccessDenied" in notes[-1], "the CLI was not refused by AWS")
 
+    def the_other_doors(self) -> None:
+        reports, payroll = self.seeded.prefixes
+        boto3 = [sys.executable, str(Path(__file__).with_name("sdk.py")), self.seeded.bucket]
+        with self.story.telling("boto3 by the look-alike of the metadata service (IMDSv2)") as notes:
+            notes.append(", ".join(self.by_agent("exec", "--via", "imds", "--", *boto3, reports).split()))
+        with self.story.telling("trusted-gateway-agent configure: the AWS CLI by credential_process") as notes:
+            self.by_agent("configure", "--profile", "reports", "--region", REGION)
+            aws = [str(BIN / "aws"), "--profile", "reports", "s3", "ls", f"s3://{self.seeded.bucket}/{reports}"]
+            notes.append(", ".join(line.split()[-1] for line in self.on_instance(aws, 0, bare=True).splitlines()))
+        with self.story.telling("a program of another user of that machine gets nothing") as notes:
+            if os.geteuid() == 0:
+                notes.append(self.machine.ask_socket(GRANT, uid=65534).strip())
+                demand(notes[-1].startswith("error "), "it got something")
+            else:
+                notes.append("left out: only root can play another user")
+        with self.story.telling("it may ask for less than its grant, never for more") as notes:
+            insider = self.insider()
+            bucket = f"arn:aws:s3:::{self.seeded.bucket}/"
+            less = CredentialsRequest(GRANT, policy=_policy("s3:GetObject", f"{bucket}{reports}2026-11.csv"))
+            answer = insider.call("POST", "/v1/credentials", less)
+            demand(answer.status == 200, f"less was refused: {answer.body}")
+            notes.append(f"one object only: 200, lease {answer.body['lease']}")
+            more = CredentialsRequest(GRANT, policy=_policy("s3:*", f"{bucket}{payroll}*"))
+            self.refused(notes, insider.call("POST", "/v1/credentials", more), "policy_refused")
+
     def the_secret(self) -> None:
         with self.story.telling("look for the double-secret key on the instance: it is nowhere") as notes:
             places = dict(self.everything_on_the_instance())
@@ -148,10 +174,8 @@ class Demo:
             self.refused(notes, answer, "grant_refused")
 
     def the_revocation(self) -> None:
-        agent = json.loads((self.machine.state / "state.json").read_text())
         with self.story.telling("open a connection with the instance's own certificate, and keep it open") as notes:
-            insider = Visitor(self.site.instance, (self.site.operator / "ca.pem").read_text())
-            insider.present(agent["certificate"] + "\n" + agent["issuer"], load_private(base64.b64decode(agent["key"])))
+            insider = self.insider()
             demand(insider.call("GET", "/v1/grants").status == 200, "the instance's certificate is not accepted")
             notes.append("GET /v1/grants: 200")
         with self.story.telling(f"trusted-gateway revoke instance {self.machine.instance.instance_id}") as notes:
@@ -220,13 +244,29 @@ class Demo:
         )
         return path
 
-    def on_instance(self, command: list[str], status: int) -> str:
-        """Run an unmodified client on the instance, told only where credentials are (and where the local AWS is)."""
+    def insider(self) -> Visitor:
+        """Who has stolen the instance's own key and certificate."""
+        agent = json.loads((self.machine.state / "state.json").read_text())
+        insider = Visitor(self.site.instance, (self.site.operator / "ca.pem").read_text())
+        insider.present(agent["certificate"] + "\n" + agent["issuer"], load_private(base64.b64decode(agent["key"])))
+        return insider
+
+    def by_agent(self, *arguments: str) -> str:
+        """Run a command of the agent's on the instance, where programs know the local AWS's address."""
+        done = self.machine.agent(*arguments, AWS_ENDPOINT_URL=self.cloud.endpoint)
+        demand(done.returncode == 0, f"status {done.returncode}: {done.stderr.strip()[-300:]}")
+        return done.stdout
+
+    def on_instance(self, command: list[str], status: int, *, bare: bool = False) -> str:
+        """Run an unmodified client on the instance, told only where credentials are (and where the local AWS is).
+
+        With `bare` it is not even told that: its configuration file says it.
+        """
         told = {
             "PATH": "/usr/bin:/bin",
             "HOME": str(self.machine.folder),
             "AWS_ENDPOINT_URL": self.cloud.endpoint,
-            **self.machine.sdk_environment(GRANT),
+            **({} if bare else self.machine.sdk_environment(GRANT)),
         }
         done = subprocess.run(command, env=told, capture_output=True, text=True, timeout=60, check=False)
         demand(done.returncode == status, f"status {done.returncode}: {done.stderr.strip()[-300:]}")
@@ -257,6 +297,11 @@ class Demo:
             for path in folder.rglob("*"):
                 if path.is_file():
                     yield str(path), path.read_bytes()
+
+
+def _policy(action: str, resource: str) -> str:
+    statement = {"Effect": "Allow", "Action": action, "Resource": resource}
+    return json.dumps({"Version": "2012-10-17", "Statement": statement})
 
 
 def main() -> int:

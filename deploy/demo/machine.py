@@ -3,6 +3,7 @@
 import http.client
 import json
 import os
+import socket
 import subprocess
 import time
 from collections.abc import Mapping
@@ -113,14 +114,44 @@ class Machine:
             "TRUSTED_GATEWAY_AGENT_RUN_DIR": str(self.run),
             "TRUSTED_GATEWAY_AGENT_METADATA": metadata,
             "TRUSTED_GATEWAY_AGENT_LISTEN": "127.0.0.1:0",
+            "TRUSTED_GATEWAY_AGENT_IMDS": "127.0.0.1:0",
         }
 
-    def agent(self, *arguments: str) -> "subprocess.CompletedProcess[str]":
+    def agent(self, *arguments: str, **environment: str) -> "subprocess.CompletedProcess[str]":
         """Run a command of the agent's, whatever its status."""
-        command = [*self.agent_command, *arguments]
         return subprocess.run(
-            command, env=self.environment(), cwd=self.folder, capture_output=True, text=True, timeout=60, check=False
+            [*self.agent_command, *arguments],
+            env=self.environment() | environment,
+            cwd=self.folder,
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
         )
+
+    def ask_socket(self, grant: str, uid: int) -> str:
+        """Ask the agent's socket as another user, for which we are root: the first line of the answer.
+
+        In a child of this process, since that user may not even read the programs of this folder.
+        """
+        ours, theirs = os.pipe()
+        if (child := os.fork()) == 0:
+            try:
+                os.setgroups([])
+                os.setgid(uid)
+                os.setuid(uid)
+                with socket.socket(socket.AF_UNIX) as connection:
+                    connection.connect(str(self.run / "agent.sock"))
+                    connection.sendall(f"credentials {grant}\n".encode())
+                    os.write(theirs, connection.makefile("rb").readline())
+            except OSError as error:
+                os.write(theirs, f"error {error.strerror}".encode())
+            finally:
+                os._exit(0)
+        os.close(theirs)
+        os.waitpid(child, 0)
+        with open(ours, "rb") as answer:
+            return answer.read().decode()
 
     def status(self) -> dict[str, Any] | None:
         """What `trusted-gateway-agent status --json` says; None when it says nothing."""

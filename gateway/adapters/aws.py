@@ -1,14 +1,16 @@
-"""AWS, by boto3: STS AssumeRole, EC2 DescribeInstances, STS GetCallerIdentity.
+"""AWS, by boto3: STS AssumeRole, GetFederationToken and GetCallerIdentity, EC2 DescribeInstances.
 
 One client a (service, region, key) is kept; the secret is not. botocore asks its credentials object for the key each
 time it signs, and ours opens the vault then. What AWS this talks to, and as whom, is decided by our settings and our
 vault alone: bootstrap takes AWS's variables and files out of the environment before a client is made.
 """
 
+import random
 import re
+import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from threading import Lock
 from typing import Any, NoReturn
 
@@ -20,12 +22,12 @@ from botocore.credentials import CredentialProvider, CredentialResolver, Credent
 from botocore.exceptions import BotoCoreError, ClientError
 from botocore.parsers import ResponseParserError
 
+from gateway.adapters.breaker import Breakers
 from gateway.adapters.bulkhead import Bulkhead
 from gateway.core.attest.facts import InstanceFacts
 from gateway.core.errors import Refusal
-from gateway.core.model import SessionRequest
+from gateway.core.model import Session, SessionRequest
 from gateway.ports import OpenableKey
-from gateway.wire.messages import CredentialsAnswer, instant
 
 # In each worker, of its 16 threads a listener: when AWS stalls, some stay free for what needs no AWS.
 WIDTH = 12
@@ -96,6 +98,7 @@ class Aws:
         self._lock = Lock()
         self._loader = botocore.loaders.create_loader()
         self._wall = Bulkhead(WIDTH, DEADLINE, PATIENCE)
+        self._breakers = Breakers(time.monotonic, random.SystemRandom().random)
 
     def preload(self) -> None:
         """Read botocore's models of the services: before the fork, it is done once for all workers."""
@@ -106,26 +109,41 @@ class Aws:
             self._loader.load_data(name)
 
     @_understood()
-    def assume_role(self, key: OpenableKey, request: SessionRequest, lease: str) -> CredentialsAnswer:
-        """STS AssumeRole. AWS: API_AssumeRole."""
+    def session(self, key: OpenableKey, request: SessionRequest) -> Session:
+        """STS AssumeRole (AWS: API_AssumeRole), or without a role GetFederationToken (AWS: API_GetFederationToken)."""
         arguments: dict[str, Any] = {
-            "RoleArn": request.role,
-            "RoleSessionName": request.session_name,
-            "SourceIdentity": request.source_identity,
             "DurationSeconds": int(request.duration.total_seconds()),
             "Tags": [{"Key": k, "Value": v} for k, v in request.tags.items()],
         }
         if request.policy is not None:
             arguments["Policy"] = request.policy
-        given = self._call(key, "sts", request.region, "assume_role", arguments)["Credentials"]
+        if request.policy_arns:
+            arguments["PolicyArns"] = [{"arn": arn} for arn in request.policy_arns]
+        if request.role is None:
+            arguments["Name"] = request.session_name
+            answer = self._call(key, "sts", request.region, "get_federation_token", arguments)
+            principal, principal_id = answer["FederatedUser"]["Arn"], answer["FederatedUser"]["FederatedUserId"]
+        else:
+            arguments |= {
+                "RoleArn": request.role,
+                "RoleSessionName": request.session_name,
+                "SourceIdentity": request.source_identity,
+            }
+            if request.external_id is not None:
+                arguments["ExternalId"] = request.external_id
+            answer = self._call(key, "sts", request.region, "assume_role", arguments)
+            principal, principal_id = answer["AssumedRoleUser"]["Arn"], answer["AssumedRoleUser"]["AssumedRoleId"]
+        given = answer["Credentials"]
         if not all(given[name] for name in ("AccessKeyId", "SecretAccessKey", "SessionToken")):
             raise ValueError("a session that is not whole")
-        return CredentialsAnswer(
-            lease=lease,
+        return Session(
             access_key_id=given["AccessKeyId"],
             secret_access_key=given["SecretAccessKey"],
             session_token=given["SessionToken"],
-            expiration=instant(_aware(given["Expiration"])),
+            expires_at=_aware(given["Expiration"]).astimezone(UTC).replace(microsecond=0),
+            principal=principal,
+            principal_id=principal_id,
+            packed_percent=answer.get("PackedPolicySize"),
         )
 
     @_understood()
@@ -161,11 +179,17 @@ class Aws:
             private_ip=str(instance.get("PrivateIpAddress", "")),
             public_ip=instance.get("PublicIpAddress"),
             launch_time=_aware(instance["LaunchTime"]),
+            vpc_id=instance.get("VpcId"),
+            tags={str(tag["Key"]): str(tag["Value"]) for tag in instance.get("Tags", [])},
             root_attached=_root_attached(instance),
             interface_attached=_interface_attached(instance),
         )
 
     def _call(self, key: OpenableKey, service: str, region: str, operation: str, arguments: dict[str, Any]) -> Any:
+        with self._breakers.of(service, region, key.access_key_id):
+            return self._try(key, service, region, operation, arguments)
+
+    def _try(self, key: OpenableKey, service: str, region: str, operation: str, arguments: dict[str, Any]) -> Any:
         try:
             return self._wall.run(lambda: getattr(self._client(key, service, region), operation)(**arguments))
         except ClientError as error:

@@ -4,6 +4,7 @@ import http.client
 import json
 import re
 import ssl
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -74,10 +75,11 @@ class Client:
             raise Failure("that is no address of a gateway", "address_invalid", "It is written HOST:PORT.")
         self._connection = http.client.HTTPSConnection(self._address, context=directory.context(), timeout=30)
 
-    def call(self, method: str, path: str, body: Any = None) -> Answer:
-        """Send a request, and return the answer's JSON object."""
+    def call(self, method: str, path: str, body: Any = None, fields: Mapping[str, str] | None = None) -> Answer:
+        """Send a request, with these header fields more, and return the answer's JSON object."""
         payload = None if body is None else json.dumps(body)
-        headers = {"Accept": "application/json"} | ({"Content-Type": "application/json"} if payload else {})
+        headers = {"Accept": "application/json", **(fields or {})}
+        headers |= {"Content-Type": "application/json"} if payload else {}
         try:
             self._connection.request(method, path, payload, headers)
             response = self._connection.getresponse()
@@ -117,11 +119,14 @@ class Client:
 
 def _refused(status: int, problem: Answer) -> Failure:
     """An RFC 9457 document as a Failure."""
-    text = problem.get("detail") or problem.get("title") or f"HTTP {status}"
+    faults = problem.get("faults")
+    faults = tuple(map(str, faults)) if isinstance(faults, list) else ()
+    # The detail is all the faults in one line.
+    text = (not faults and problem.get("detail")) or problem.get("title") or f"HTTP {status}"
     code = str(problem.get("code", status))
     # An operator's certificate does not come from where an instance's comes from.
     hint = CERTIFY if code.startswith("certificate_") else str(problem.get("hint", ""))
-    return Failure(str(text), code, hint)
+    return Failure(str(text), code, hint, faults)
 
 
 def _strange(text: str) -> Failure:

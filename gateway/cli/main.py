@@ -22,7 +22,7 @@ COMMANDS = {
     "serve": "host",
     "key": "host",
     "operator": "host",
-    "profile": "remote",
+    "profile": "profiles",
     "ticket": "remote",
     "instance": "remote",
     "revoke": "remote",
@@ -99,6 +99,8 @@ def main() -> None:
             click.echo(f"  {show.harmless(fault)}", err=True)
         _fail(f"the settings have {len(error.faults)} fault(s)", "settings_invalid", "See docs/settings.md.")
     except Failure as failure:
+        for fault in failure.faults:
+            click.echo(show.harmless(fault), err=True)
         _fail(str(failure), failure.code, failure.hint)
     except Refusal as refusal:
         problem = PROBLEMS[refusal.code]

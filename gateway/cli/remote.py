@@ -1,9 +1,6 @@
-"""Commands that speak to the admin API: profiles, tickets, instances, revocation, status."""
+"""Commands that speak to the admin API: tickets, instances, revocation, status."""
 
-import json
 import re
-import tomllib
-from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
@@ -13,7 +10,6 @@ from gateway.cli import show
 from gateway.cli.client import Client
 from gateway.cli.failure import Failure
 from gateway.cli.show import JSON
-from gateway.wire.messages import NAME
 
 
 def client_of(context: click.Context) -> Client:
@@ -21,37 +17,6 @@ def client_of(context: click.Context) -> Client:
     client = Client(context.obj["operator_directory"], context.obj["gateway"])
     context.call_on_close(client.close)
     return client
-
-
-@click.group()
-def profile() -> None:
-    """Profiles: what a kind of instance may have."""
-
-
-@profile.command()
-@click.argument("file", type=click.Path(path_type=Path))
-@JSON
-@click.pass_context
-def apply(context: click.Context, file: Path, raw: bool) -> None:
-    """Apply the profile written in FILE (TOML)."""
-    try:
-        document = tomllib.loads(file.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise Failure(f"{file}: {error.strerror}", "profile_invalid", "Name a file that can be read.") from None
-    except ValueError as error:  # no TOML, or no UTF-8
-        raise Failure(f"{file}: {error}", "profile_invalid", "Mend the file.") from None
-    name = document.get("name")
-    if not isinstance(name, str) or not re.fullmatch(NAME, name):
-        raise Failure(f"{file}: name: is missing, or is no name", "profile_invalid", 'Begin it with name = "…"')
-    try:
-        body = json.loads(json.dumps(document))
-    except TypeError:
-        raise Failure(f"{file}: dates have no place in a profile", "profile_invalid", "Mend the file.") from None
-    answer = client_of(context).call("PUT", f"/v1/profiles/{name}", body)
-    if raw:
-        return show.as_json(answer)
-    grants = ", ".join(grant["name"] for grant in answer["document"]["grants"])
-    show.line(f"profile {answer['name']} is at version {answer['version']}; grants: {grants}")
 
 
 @click.group()
@@ -218,7 +183,7 @@ def _path(named: str) -> str:
     """An instance id, or the path of a SPIFFE ID, as it stands in a URL."""
     if named.startswith("spiffe://"):
         named = named.removeprefix("spiffe://").partition("/")[2]
-    if not re.fullmatch(r"[a-z0-9-]+(/[a-z0-9-]+)*", named):
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*(/[A-Za-z0-9][A-Za-z0-9._-]*)*", named):
         raise Failure(
             f"{named!r} names no instance", "instance_unknown", "List them with 'trusted-gateway instance list'."
         )

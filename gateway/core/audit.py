@@ -33,7 +33,11 @@ class Name(StrEnum):
     INSTANCE_GRANT_LIST = "instance:grant:list"
     INSTANCE_NONCE_ASK = "instance:nonce:ask"
     INSTANCE_REVOCATION_WATCH = "instance:revocation:watch"
+    INSTANCE_TOKEN_CREATE = "instance:token:create"  # noqa: S105  # the name of an event
+    INSTANCE_TOKEN_READ = "instance:token:read"  # noqa: S105  # the name of an event
+    INSTANCE_TOKEN_REVOKE = "instance:token:revoke"  # noqa: S105  # the name of an event
     INSTANCE_REQUEST_REFUSE = "instance:request:refuse"
+    INSTANCE_SESSION_CREATE = "instance:session:create"
     OPERATOR_REQUEST_REFUSE = "operator:request:refuse"
     OPERATOR_AUDIT_READ = "operator:audit:read"
     OPERATOR_GATEWAY_INITIALIZE = "operator:gateway:initialize"
@@ -45,6 +49,8 @@ class Name(StrEnum):
     OPERATOR_KEY_IMPORT = "operator:key:import"
     OPERATOR_PROFILE_APPLY = "operator:profile:apply"
     OPERATOR_PROFILE_LIST = "operator:profile:list"
+    OPERATOR_PROFILE_READ = "operator:profile:read"
+    OPERATOR_PROFILE_ROLLBACK = "operator:profile:rollback"
     OPERATOR_TICKET_CREATE = "operator:ticket:create"
     GATEWAY_CRL_PUBLISH = "gateway:crl:publish"
     GATEWAY_SERVER_CERTIFY = "gateway:server:certify"

@@ -9,7 +9,8 @@ class Refusal(Exception):
     """The gateway refuses. `code` is one of `wire.problems.PROBLEMS`; `detail` may be shown to the caller.
 
     `reason` is a short stable word for the audit record (often finer than `code`, which must not tell an attacker too
-    much); `context` holds public facts for it. Neither holds a secret, ever. `retry_after` is in seconds.
+    much); `context` holds public facts for it. Neither holds a secret, ever. `retry_after` is in seconds. `faults`
+    names each of several, as `path: what is wrong`, and may be shown.
     """
 
     def __init__(
@@ -19,6 +20,7 @@ class Refusal(Exception):
         *,
         reason: str | None = None,
         retry_after: int | None = None,
+        faults: tuple[str, ...] = (),
         **context: Any,
     ) -> None:
         if code not in PROBLEMS:
@@ -28,6 +30,7 @@ class Refusal(Exception):
         self.detail = detail
         self.reason = reason or code
         self.retry_after = retry_after
+        self.faults = faults
         self.context = context
 
 

@@ -70,6 +70,18 @@ class Profile:
 
 
 @dataclass(frozen=True, slots=True)
+class ProfileVersion:
+    """A profile as it was applied once. `id` is `<name>/<version, eight digits>`, so that versions sort."""
+
+    id: str
+    name: str
+    version: int
+    document: Mapping[str, Any]
+    applied_at: datetime
+    applied_by: str
+
+
+@dataclass(frozen=True, slots=True)
 class Ticket:
     """Single use, at launch. The store knows the ticket by the SHA-256 of its secret only.
 
@@ -140,7 +152,11 @@ class Nonce:
 
 @dataclass(frozen=True, slots=True)
 class Lease:
-    """Our record of vended credentials, until `expires_at`: what AWS would go on honouring."""
+    """Our record of vended credentials, until `expires_at`: what AWS would go on honouring.
+
+    `role` is the assumed role, or the federated user. The credentials themselves are in `sealed_session` (a sealed
+    `Session`): whoever asks for the same, by `plan_sha256`, is given the same. It is emptied when they are over.
+    """
 
     id: str
     instance: str
@@ -151,6 +167,31 @@ class Lease:
     session_name: str
     access_key_id: str
     issued_at: datetime
+    expires_at: datetime
+    plan_sha256: str | None = None
+    sealed_session: bytes | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Flight:
+    """A mint that is under way, so that nobody begins the same one: `key` names what, `holder` is its lease.
+
+    Whoever holds it has until `ends_at`; then it counts as lost.
+    """
+
+    key: str
+    holder: str
+    ends_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class BearerToken:
+    """A token that was given to the holder of a certificate, by its SHA-256; good with that certificate only."""
+
+    sha256: str
+    serial: str
+    instance: str
+    created_at: datetime
     expires_at: datetime
 
 
@@ -176,12 +217,32 @@ class Crl:
 
 @dataclass(frozen=True, slots=True)
 class SessionRequest:
-    """What we ask STS for (AssumeRole). `tags` are session tags; `policy` the session policy as JSON text or None."""
+    """What we ask STS for: AssumeRole, or GetFederationToken when `role` is None (then `session_name` is its name, and
+    there is no source identity). `tags` are session tags; `policy` the session policy as JSON text or None.
+    """
 
-    role: str
+    role: str | None
     region: str
     session_name: str
-    source_identity: str
+    source_identity: str | None
     duration: timedelta
     policy: str | None
     tags: Mapping[str, str]
+    policy_arns: tuple[str, ...] = ()
+    external_id: str | None = None
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class Session:
+    """What STS gave. Holds secrets: it has no printing repr; seal it, or let it go at once.
+
+    `principal` is the ARN of the assumed role's session or of the federated user, `principal_id` its unique id.
+    """
+
+    access_key_id: str
+    secret_access_key: str
+    session_token: str
+    expires_at: datetime
+    principal: str
+    principal_id: str
+    packed_percent: int | None = None

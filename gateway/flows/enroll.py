@@ -9,8 +9,9 @@ leaves a certificate that the same key gets again.
 import base64
 import hashlib
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
+from typing import Any
 
 from cryptography import x509
 from cryptography.exceptions import InvalidSignature
@@ -23,7 +24,7 @@ from certs.names import InstanceName
 from certs.profiles import INSTANCE
 from gateway.core import nonce, profile
 from gateway.core.admission import check_newcomer, check_return, check_ticket
-from gateway.core.attest.admission import admit
+from gateway.core.attest.admission import admit, record
 from gateway.core.attest.ec2 import Claims, read
 from gateway.core.audit import Kind
 from gateway.core.errors import Refusal
@@ -54,6 +55,7 @@ class _Applicant:
     key: ec.EllipticCurvePublicKey
     key_sha256: str
     claims: Claims
+    attested: Mapping[str, Any]
     profile: str
     nonce: Nonce | None
     recheck: Callable[[Transaction], Ticket | None]
@@ -123,14 +125,16 @@ class Enroll:
         rules = profile.read(applied.document, source_address=self._rules.source_address)
         # A machine that comes back may be old; it must only still be the one that was launched.
         asked = rules.attestation if ticket else replace(rules.attestation, max_age=None)
-        key, account = self._keys.openable(rules.upstream)
+        with self._store.read() as tx:
+            key, account = self._keys.openable(tx, rules.upstream)
         if claims.account != account:
             raise Refusal("evidence_refused", reason="account_foreign", account=claims.account)
         facts = self._cloud.instance(key, claims.region, claims.instance_id)
         if facts is None:
             raise Refusal("evidence_refused", reason="instance_unknown_to_aws")
         admit(claims, facts, asked, self._clock(), call.source)
-        return _Applicant(name, csr.public_key, csr.key_sha256, claims, rules.name, spent, recheck)
+        attested = record(claims, facts, asked, ticket.instance_id is not None if ticket else _by_name(instance))
+        return _Applicant(name, csr.public_key, csr.key_sha256, claims, attested, rules.name, spent, recheck)
 
     def _check_proof(self, request: messages.EnrollRequest, key: ec.EllipticCurvePublicKey, now: datetime) -> Nonce:
         assert request.proof is not None  # for the type checker: the caller chose this way by it
@@ -167,7 +171,7 @@ class Enroll:
             # Of the last time, if there was one: whoever publishes the CRL goes by it.
             revoked_at=before.revoked_at if before else None,
             revoked_by=before.revoked_by if before else None,
-            claims={**asdict(applicant.claims), "pending_time": messages.instant(applicant.claims.pending_time)},
+            claims=applicant.attested,
         )
         kept = tx.instances.swap(before, instance) if before else tx.instances.add(instance)
         for old in tx.certificates.find(subject=instance.id, state=CertificateState.ACTIVE):
@@ -195,6 +199,11 @@ class Enroll:
             )
         )
         return made
+
+
+def _by_name(instance: Instance | None) -> bool:
+    """Whether the ticket that this key came in with was made for the instance by name."""
+    return instance is not None and "instance_ticket" in instance.claims.get("checks", ())
 
 
 def _ticket_check(

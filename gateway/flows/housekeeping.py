@@ -1,24 +1,42 @@
 """What must happen without being asked. Every worker ticks; the store's compare-and-swap lets one of them win."""
 
 import logging
+from dataclasses import replace
 
 from gateway.core.errors import Refusal
+from gateway.flows import bearer
 from gateway.flows.publish import Publish
+from gateway.ports import Clock, Store
 
 log = logging.getLogger("trusted_gateway.housekeeping")
+
+BATCH = 500  # leases at a time
 
 
 class Housekeeping:
     """One `tick` does all that is due. A failure is logged and tried again at the next."""
 
-    def __init__(self, publish: Publish) -> None:
+    def __init__(self, publish: Publish, store: Store, clock: Clock) -> None:
         self._publish = publish
+        self._store = store
+        self._clock = clock
+        self._tokens_seen: str | None = None
 
     def tick(self) -> None:
         try:
             if self._publish.due():
                 self._publish.crl(only_if_due=True)
+            self._empty_spent_leases()
+            self._tokens_seen = bearer.prune(self._store, self._clock(), self._tokens_seen)
         except Refusal as refusal:
             log.warning("housekeeping: %s (%s)", refusal, refusal.reason)
         except Exception as error:  # its thread must not end: nobody would start another
             log.exception("housekeeping: %s", type(error).__name__)
+
+    def _empty_spent_leases(self) -> None:
+        """What can no longer be given again need not be kept, not even sealed."""
+        with self._store.read() as tx:
+            spent = tx.leases.spent(self._clock(), BATCH)
+        if spent:
+            emptied = [(lease, replace(lease, sealed_session=None)) for lease in spent]
+            self._store.write(lambda tx: [tx.leases.swap(*change) for change in emptied])

@@ -1,4 +1,4 @@
-"""What operators do: profiles, tickets, looking at instances, reading the audit log. Each leaves one decision."""
+"""What operators do: tickets, looking at instances, reading the audit log. Each leaves one decision."""
 
 import hashlib
 from collections.abc import Mapping
@@ -6,10 +6,9 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any
 
-from gateway.core import profile
 from gateway.core.audit import Kind
 from gateway.core.errors import Refusal
-from gateway.core.model import Certificate, CertificateState, Instance, InstanceState, Profile, Ticket
+from gateway.core.model import Certificate, CertificateState, Instance, InstanceState, Ticket
 from gateway.flows.journal import Call, Journal
 from gateway.flows.revoke import find_instance
 from gateway.ports import Clock, RandomBytes, Store, Transaction
@@ -31,43 +30,11 @@ class IssuedTicket:
 class Operate:
     """Raises Refusal."""
 
-    def __init__(
-        self, store: Store, journal: Journal, clock: Clock, random: RandomBytes, *, source_address: bool
-    ) -> None:
+    def __init__(self, store: Store, journal: Journal, clock: Clock, random: RandomBytes) -> None:
         self._store = store
         self._journal = journal
         self._clock = clock
         self._random = random
-        self._source_address = source_address
-
-    def apply_profile(self, call: Call, name: str, document: Mapping[str, Any]) -> Profile:
-        """Validate and keep a profile; the same document again changes nothing."""
-        call.object = f"profile/{name}"
-        rules = profile.read(document, source_address=self._source_address)
-        if rules.name != name:
-            raise Refusal("profile_invalid", "name: differs from the name in the path")
-        now = self._clock()
-
-        def unit(tx: Transaction) -> Profile:
-            if tx.upstream_keys.get(name=rules.upstream) is None:
-                raise Refusal("upstream_key_unknown", f"No upstream key is named {rules.upstream!r}")
-            before = tx.profiles.get(name=name)
-            after = Profile(name, before.version + 1 if before else 1, dict(document), now, call.subject or "")
-            if before and before.document == after.document:
-                after = before
-            kept = tx.profiles.swap(before, after) if before else tx.profiles.add(after)
-            if not kept:
-                raise Refusal("conflict")
-            tx.audit.append(call.event(Kind.DECISION, version=after.version, grants=sorted(rules.grants)))
-            return after
-
-        return self._journal.write(call, unit)
-
-    def profiles(self, call: Call) -> list[Profile]:
-        """All profiles."""
-        self._journal.allow(call)
-        with self._store.read() as tx:
-            return list(tx.profiles.find())
 
     def create_ticket(self, call: Call, profile_name: str, instance_id: str | None, life: timedelta) -> IssuedTicket:
         """A ticket for a profile, maybe for one instance only. Its secret is in the answer and nowhere else."""
@@ -126,6 +93,10 @@ class Operate:
             call.object = found.id
             if found.state is InstanceState.REVOKED:
                 raise Refusal("instance_revoked")
+            if "anchor" in found.claims:
+                raise Refusal(
+                    "conflict", "It has a certificate of a trust anchor, and never enrols", reason="never_enrols"
+                )
             if not tx.instances.swap(found, replace(found, reenroll_until=until)):
                 raise Refusal("conflict")
             tx.audit.append(call.event(Kind.DECISION, until=instant(until)))

@@ -1,6 +1,7 @@
 """Revocation: truth first, hints after. One transaction cuts the instance off; the CRL and the receipt follow."""
 
 import logging
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
@@ -16,16 +17,14 @@ log = logging.getLogger("trusted_gateway.revoke")
 
 
 def find_instance(tx: Transaction, named: str) -> Instance:
-    """The instance of this id, or of the path of its SPIFFE ID (`aws/<account>/<region>/<instance id>`).
+    """The instance of this id, or of the path of its SPIFFE ID: `aws/<account>/<region>/<instance id>`, or
+    `anchor/<trust anchor>/<common name>`.
 
     Raises Refusal `instance_unknown` or `instance_ambiguous`.
     """
-    *place, instance_id = named.split("/")
-    found = [
-        row
-        for row in tx.instances.find(instance_id=instance_id)
-        if not place or place == ["aws", row.account, row.region]
-    ]
+    place, _, instance_id = named.rpartition("/")
+    rows = tx.instances.find(instance_id=instance_id)
+    found = [row for row in rows if not place or row.id.removeprefix("spiffe://").partition("/")[2] == named]
     if not found:
         raise Refusal("instance_unknown")
     if len(found) > 1:
@@ -60,6 +59,7 @@ class Revoke:
             swapped = tx.instances.swap(*done.instance)
             swapped &= all(tx.certificates.swap(*change) for change in done.certificates)
             swapped &= all(tx.tickets.swap(*change) for change in done.tickets)
+            swapped &= all(tx.leases.swap(lease, replace(lease, sealed_session=None)) for lease in done.leases)
             if not swapped:
                 raise Refusal("conflict")
             tx.audit.append(

@@ -1,12 +1,16 @@
-"""The upstream keys: taken in and sealed, lent to an adapter for the length of a signature, never read out."""
+"""What lies in the vault: upstream keys, lent to an adapter for the length of a signature and never read out, and the
+sessions that were vended, for as long as they may be given again.
+"""
 
-from dataclasses import replace
+import json
+from dataclasses import asdict, replace
 
 from gateway.core.audit import Kind
 from gateway.core.errors import Refusal
-from gateway.core.model import UpstreamKey
+from gateway.core.model import Lease, Session, UpstreamKey
 from gateway.flows.journal import Call, Journal
-from gateway.ports import Clock, Cloud, OpenableKey, Store, Transaction, Vault
+from gateway.ports import Clock, Cloud, OpenableKey, Transaction, Vault
+from gateway.wire.messages import instant, parse_instant
 from gateway.wire.secret import Secret
 
 
@@ -18,17 +22,15 @@ def context_of(key: UpstreamKey) -> str:
 class UpstreamKeys:
     """The vault's shelf of upstream keys."""
 
-    def __init__(self, store: Store, journal: Journal, vault: Vault, cloud: Cloud, clock: Clock) -> None:
-        self._store = store
+    def __init__(self, journal: Journal, vault: Vault, cloud: Cloud, clock: Clock) -> None:
         self._journal = journal
         self._vault = vault
         self._cloud = cloud
         self._clock = clock
 
-    def openable(self, name: str) -> tuple[OpenableKey, str]:
+    def openable(self, tx: Transaction, name: str) -> tuple[OpenableKey, str]:
         """The key of this name, closed, and its account. Raises Refusal `upstream_key_unknown`."""
-        with self._store.read() as tx:
-            key = tx.upstream_keys.get(name=name)
+        key = tx.upstream_keys.get(name=name)
         if key is None:
             raise Refusal("upstream_key_unknown", f"No upstream key is named {name!r}", key=name)
         return self._openable(key), key.account
@@ -49,3 +51,25 @@ class UpstreamKeys:
 
     def _openable(self, key: UpstreamKey) -> OpenableKey:
         return OpenableKey(key.name, key.access_key_id, lambda: self._vault.open(context_of(key), key.sealed_secret))
+
+
+class SealedSessions:
+    """Sessions as they lie in their leases: bound to lease and plan, so one that was moved to another does not open."""
+
+    def __init__(self, vault: Vault) -> None:
+        self._vault = vault
+
+    def seal(self, lease_id: str, plan_sha256: str, session: Session) -> bytes:
+        """The session, sealed for this lease."""
+        written = asdict(session) | {"expires_at": instant(session.expires_at)}
+        return self._vault.seal(_lease_context(lease_id, plan_sha256), Secret(json.dumps(written)))
+
+    def open(self, lease: Lease) -> Session:
+        """The lease's session. Raises Refusal `internal_error` when it was altered, or is another's."""
+        with self._vault.open(_lease_context(lease.id, lease.plan_sha256), lease.sealed_session or b"") as plain:
+            written = json.loads(plain)
+        return Session(**written | {"expires_at": parse_instant(written["expires_at"])})
+
+
+def _lease_context(lease_id: str, plan_sha256: str | None) -> str:
+    return f"lease/{lease_id}/{plan_sha256}/session"

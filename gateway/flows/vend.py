@@ -1,30 +1,68 @@
-"""Vending: a grant in, a short-lived scoped AWS session out. Asked, recorded, minted, recorded, answered."""
+"""Vending: a grant in, a short-lived scoped AWS session out. Asked, recorded, minted, recorded, answered.
 
+A session is sealed and kept with its lease. Whoever asks for exactly the same gets the same again while enough of it is
+left, from every worker and node, after a restart too; so the store is the cache, and revocation empties it.
+"""
+
+import logging
+import time
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
+from functools import partial
+from typing import Any
 
 from gateway.core import profile
 from gateway.core.audit import Kind
 from gateway.core.errors import Refusal
 from gateway.core.identity import Identity
-from gateway.core.lease import choose_grant, plan_session
-from gateway.core.model import CertificateState, InstanceState, Lease
+from gateway.core.lease import Order, Plan, choose_grant, is_alive, is_fresh, plan
+from gateway.core.model import CertificateState, Flight, InstanceState, Lease, Profile, Session, SessionRequest
+from gateway.core.profile import ProfileRules
 from gateway.flows.journal import Call, Journal
-from gateway.flows.vault import UpstreamKeys
-from gateway.ports import Clock, RandomBytes, Store, Transaction, Upstream
+from gateway.flows.vault import SealedSessions, UpstreamKeys
+from gateway.ports import Clock, OpenableKey, RandomBytes, Store, Transaction, Upstream
 from gateway.wire import messages
+
+log = logging.getLogger("trusted_gateway.vend")
 
 # How far AWS's clock and ours may differ. AWS gives a session exactly the life that was asked for.
 SKEW = timedelta(minutes=5)
+FLIGHT = timedelta(seconds=8)
+"""How long a mint may take, recording included, before it counts as lost: AWS has 4.5 seconds of it."""
+MOST_LIVE = 256
+"""Sessions of one instance: each that differs from the others costs a call to STS, whose patience is for all."""
+# Seconds: for how long someone waits for a mint that another has begun, and may then begin one; and between two looks.
+_PATIENCE, _TRIES, _PAUSE = 4.75, 1.0, 0.05
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class Vended:
+    """A lease, and the session that it stands for, which holds secrets."""
+
+    lease: Lease
+    session: Session
+
+
+@dataclass(frozen=True, slots=True)
+class _Asked:
+    """One request for a session, on its way."""
+
+    call: Call
+    identity: Identity
+    rules: ProfileRules
+    plan: Plan
+    key: OpenableKey
 
 
 class Vend:
-    """GET /v1/grants and POST /v1/credentials. Raises Refusal."""
+    """GET /v1/grants, POST /v1/credentials, and what other doors give out by `give`. Raises Refusal."""
 
     def __init__(
         self,
         store: Store,
         journal: Journal,
         keys: UpstreamKeys,
+        sealed: SealedSessions,
         upstream: Upstream,
         clock: Clock,
         random: RandomBytes,
@@ -32,94 +70,226 @@ class Vend:
         self._store = store
         self._journal = journal
         self._keys = keys
+        self._sealed = sealed
         self._upstream = upstream
         self._clock = clock
         self._random = random
+        self._known: dict[str, tuple[Profile, ProfileRules]] = {}  # what was read of a row that is still the same
 
     def grants(self, call: Call, identity: Identity) -> messages.GrantsAnswer:
         """What this instance may ask for."""
-        rules = self._rules(identity)
+        rules = self.rules(identity)
         self._journal.allow(call)
-        summaries = [messages.GrantSummary(g.name, int(g.duration.total_seconds())) for g in rules.grants.values()]
+        summaries = [
+            messages.GrantSummary(each.name, int(each.duration.total_seconds()), each.deliver, each.users)
+            for each in rules.grants.values()
+        ]
         return messages.GrantsAnswer(rules.name, tuple(summaries))
 
     def vend(self, call: Call, identity: Identity, request: messages.CredentialsRequest) -> messages.CredentialsAnswer:
         """Credentials for one grant of the caller's profile."""
-        call.object = f"grant/{request.grant}"
-        rules = self._rules(identity)
-        grant = choose_grant(rules, request.grant)
-        lease_id = self._random(16).hex()
-        session = plan_session(identity.instance, grant, request.duration, lease_id)
-        key, _ = self._keys.openable(rules.upstream)
-        self._journal.intend(
-            call,
-            grant=grant.name,
-            profile=rules.name,
-            role=session.role,
-            session_name=session.session_name,
-            lease=lease_id,
-            seconds=int(session.duration.total_seconds()),
+        given = self.give(call, identity, Order(request.grant, seconds=request.duration, policy=request.policy))
+        return messages.CredentialsAnswer(
+            lease=given.lease.id,
+            access_key_id=given.session.access_key_id,
+            secret_access_key=given.session.secret_access_key,
+            session_token=given.session.session_token,
+            expiration=messages.instant(given.session.expires_at),
         )
-        answer = self._upstream.assume_role(key, session, lease_id)
-        now = self._clock()
-        lease = Lease(
-            id=lease_id,
-            instance=identity.instance.id,
-            profile=rules.name,
-            grant=grant.name,
-            upstream=key.name,
-            role=session.role,
-            session_name=session.session_name,
-            access_key_id=answer.access_key_id,
-            issued_at=now,
-            expires_at=_expiry(answer, now + session.duration),
-        )
-        if not self._journal.write(call, lambda tx: self._settle(tx, call, identity, lease)):
-            # The session exists at AWS but was given to nobody; the lease stays on record until it ends.
-            raise Refusal("instance_revoked", reason="revoked_while_vending", lease=lease_id)
-        return answer
 
-    def _rules(self, identity: Identity) -> profile.ProfileRules:
+    def rules(self, identity: Identity) -> ProfileRules:
+        """The caller's profile. Raises Refusal `grant_refused` when it is gone."""
         with self._store.read() as tx:
-            applied = tx.profiles.get(name=identity.instance.profile)
+            return self._rules(tx, identity)
+
+    def give(self, call: Call, identity: Identity, order: Order) -> Vended:
+        """The session that answers this order: one that is there already, or a new one."""
+        call.object = f"grant/{order.grant}"
+        with self._store.read() as tx:
+            asked = self._understood(tx, call, identity, order)
+            lease = _newest(tx, asked, self._clock())
+        begun = time.monotonic()
+        while True:
+            if lease is not None and is_fresh(lease, self._clock()):
+                return self._give_again(asked, lease, "vended_again")
+            if time.monotonic() - begun > _TRIES:  # whoever was at it has failed, and has taken long to
+                if lease is not None and is_alive(lease, self._clock()):
+                    log.warning("AWS does not answer: lease %s is given again", lease.id)
+                    return self._give_again(asked, lease, "vended_while_aws_away")
+                raise Refusal("upstream_unavailable", reason="mint_failed", retry_after=2)
+            lease_id = self._random(16).hex()
+            request = asked.plan.request(lease_id)
+            if self._journal.write(call, partial(self._take_off, asked=asked, request=request, lease_id=lease_id)):
+                return self._mint(asked, request, lease_id, lease)
+            lease = self._wait(asked, begun + _PATIENCE)
+
+    def _wait(self, asked: _Asked, until: float) -> Lease | None:
+        """Until someone else's mint of the same is over, or patience is; the newest lease then."""
+        while True:
+            with self._store.read() as tx:
+                lease, flight = _newest(tx, asked, self._clock()), tx.flights.get(key=asked.plan.sha256)
+            if flight is None or flight.ends_at <= self._clock() or time.monotonic() > until:
+                return lease
+            time.sleep(_PAUSE)
+
+    def _understood(self, tx: Transaction, call: Call, identity: Identity, order: Order) -> _Asked:
+        rules = self._rules(tx, identity)
+        grant = choose_grant(rules, order)
+        key, account = self._keys.openable(tx, rules.upstream)
+        owner = f"{account}/{key.name}/{key.access_key_id}"
+        planned = plan(identity.instance, rules, grant, order, owner, call.source, self._clock())
+        return _Asked(call, identity, rules, planned, key)
+
+    def _rules(self, tx: Transaction, identity: Identity) -> ProfileRules:
+        applied = tx.profiles.get(name=identity.instance.profile)
         if applied is None:
             raise Refusal("grant_refused", reason="profile_missing")
-        return profile.read(applied.document, source_address=True)
+        known = self._known.get(applied.name)
+        if known is None or known[0] != applied:
+            known = self._known[applied.name] = (applied, _read(applied))
+        return known[1]
 
-    def _settle(self, tx: Transaction, call: Call, identity: Identity, lease: Lease) -> bool:
-        """Record the lease; True when the caller may still have it at this moment."""
-        instance = tx.instances.get(id=identity.instance.id)
-        certificate = tx.certificates.get(serial=identity.certificate.serial)
-        if not tx.leases.add(lease):
-            raise Refusal("conflict")
-        if instance is None or instance.state is not InstanceState.ENROLLED:
+    def _give_again(self, asked: _Asked, lease: Lease, reason: str) -> Vended:
+        session = self._sealed.open(lease)
+
+        def unit(tx: Transaction) -> None:
+            _demand_standing(tx, asked.identity)
+            tx.audit.append(asked.call.event(Kind.DECISION, reason=reason, **_facts(lease)))
+
+        self._journal.write(asked.call, unit)
+        return Vended(lease, session)
+
+    def _take_off(self, tx: Transaction, *, asked: _Asked, request: SessionRequest, lease_id: str) -> bool:
+        """Decide, and begin the mint, unless someone else is at the same one or has just ended it."""
+        call, plan, now = asked.call, asked.plan, self._clock()
+        _demand_standing(tx, asked.identity)
+        newest = _newest(tx, asked, now)
+        if newest is not None and is_fresh(newest, now):
             return False
-        if certificate is None or certificate.state is CertificateState.REVOKED:
+        if tx.leases.count_live(asked.identity.instance.id, now) >= MOST_LIVE:
+            why = f"The instance has {MOST_LIVE} sessions that live: ask for those again, or wait until some are over"
+            raise Refusal("too_many_requests", why, reason="leases_too_many", retry_after=60)
+        flight = Flight(plan.sha256, lease_id, now + FLIGHT)
+        under_way = tx.flights.get(key=flight.key)
+        if under_way is not None and under_way.ends_at > now:
+            return False
+        if not (tx.flights.swap(under_way, flight) if under_way else tx.flights.add(flight)):
             return False
         tx.audit.append(
             call.event(
-                Kind.OUTCOME,
-                reason="vended",
-                lease=lease.id,
-                access_key_id=lease.access_key_id,
-                expires_at=messages.instant(lease.expires_at),
+                Kind.DECISION,
+                grant=plan.grant.name,
+                profile=asked.rules.name,
+                role=request.role,
+                session_name=request.session_name,
+                lease=lease_id,
+                seconds=int(plan.duration.total_seconds()),
             )
         )
+        tx.audit.append(call.event(Kind.INTENT, reason="asked"))
         return True
 
+    def _mint(self, asked: _Asked, request: SessionRequest, lease_id: str, before: Lease | None) -> Vended:
+        """Ask STS, seal what comes, record it. While STS cannot be asked, `before` is given for as long as it lives."""
+        try:
+            session = self._upstream.session(asked.key, request)
+            _demand_length(session, self._clock() + asked.plan.duration, lease_id)
+        except Refusal as refusal:
+            if refusal.code == "upstream_unavailable" and before is not None and is_alive(before, self._clock()):
+                log.warning("AWS cannot be asked (%s): lease %s is given again", refusal.reason, before.id)
+                return self._give_before(asked, lease_id, before, refusal.reason)
+            self._store.write(lambda tx: _land(tx, asked, lease_id))
+            raise
+        lease = Lease(
+            id=lease_id,
+            instance=asked.identity.instance.id,
+            profile=asked.rules.name,
+            grant=asked.plan.grant.name,
+            upstream=asked.key.name,
+            role=request.role or session.principal,
+            session_name=request.session_name,
+            access_key_id=session.access_key_id,
+            issued_at=self._clock(),
+            expires_at=session.expires_at,
+            plan_sha256=asked.plan.sha256,
+            sealed_session=self._sealed.seal(lease_id, asked.plan.sha256, session),
+        )
+        if not self._journal.write(asked.call, lambda tx: self._settle(tx, asked, lease)):
+            # The session exists at AWS but was given to nobody; the lease stays on record until it ends.
+            raise Refusal("instance_revoked", reason="revoked_while_vending", lease=lease_id)
+        return Vended(lease, session)
 
-def _expiry(answer: messages.CredentialsAnswer, expected: datetime) -> datetime:
-    """When AWS says that the session ends. One that ends much sooner or later than was asked for is not handed out."""
+    def _give_before(self, asked: _Asked, lease_id: str, before: Lease, why: str) -> Vended:
+        session = self._sealed.open(before)
+
+        def unit(tx: Transaction) -> None:
+            _land(tx, asked, lease_id)
+            _demand_standing(tx, asked.identity)
+            tx.audit.append(asked.call.event(Kind.OUTCOME, reason="vended_while_aws_away", why=why, **_facts(before)))
+
+        self._journal.write(asked.call, unit)
+        return Vended(before, session)
+
+    def _settle(self, tx: Transaction, asked: _Asked, lease: Lease) -> bool:
+        """Record the lease; True when the caller may still have it at this moment."""
+        _land(tx, asked, lease.id)
+        standing = _stands(tx, asked.identity)
+        if not tx.leases.add(lease if standing else replace(lease, sealed_session=None)):
+            raise Refusal("conflict")
+        if standing:
+            tx.audit.append(asked.call.event(Kind.OUTCOME, reason="vended", **_facts(lease)))
+        return standing
+
+
+def _read(applied: Profile) -> ProfileRules:
     try:
-        ends = messages.parse_instant(answer.expiration)
-    except ValueError:
-        ends = None
-    if ends is None or abs(ends - expected) > SKEW:
+        return profile.read(applied.document, source_address=True)
+    except Refusal:  # it was applied when the rules were others
+        why = "The profile is no longer valid: an operator has to apply it anew"
+        raise Refusal("grant_refused", why, reason="profile_outdated") from None
+
+
+def _newest(tx: Transaction, asked: _Asked, now: datetime) -> Lease | None:
+    """The lease of exactly this plan, which is one of this enrolment only, that lives longest."""
+    return tx.leases.newest(asked.identity.instance.id, asked.plan.sha256, now)
+
+
+def _land(tx: Transaction, asked: _Asked, lease_id: str) -> None:
+    flight = tx.flights.get(key=asked.plan.sha256)
+    if flight is not None and flight.holder == lease_id:
+        tx.flights.remove(flight)
+
+
+def _stands(tx: Transaction, identity: Identity) -> bool:
+    instance = tx.instances.get(id=identity.instance.id)
+    certificate = tx.certificates.get(serial=identity.certificate.serial)
+    if instance is None or instance.state is not InstanceState.ENROLLED:
+        return False
+    return certificate is not None and certificate.state is not CertificateState.REVOKED
+
+
+def _demand_standing(tx: Transaction, identity: Identity) -> None:
+    """Once more, in the transaction that records the decision: nothing is given behind a revocation's back."""
+    if not _stands(tx, identity):
+        raise Refusal("instance_revoked", reason="revoked_while_vending")
+
+
+def _facts(lease: Lease) -> dict[str, Any]:
+    return {
+        "grant": lease.grant,
+        "lease": lease.id,
+        "access_key_id": lease.access_key_id,
+        "expires_at": messages.instant(lease.expires_at),
+    }
+
+
+def _demand_length(session: Session, expected: datetime, lease_id: str) -> None:
+    """A session that ends much sooner or later than was asked for is not handed out."""
+    if abs(session.expires_at - expected) > SKEW:
         raise Refusal(
             "upstream_refused",
             reason="session_of_another_length",
-            lease=answer.lease,
-            access_key_id=answer.access_key_id,
-            expires_at=answer.expiration,
+            lease=lease_id,
+            access_key_id=session.access_key_id,
+            expires_at=messages.instant(session.expires_at),
         )
-    return ends

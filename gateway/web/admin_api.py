@@ -9,12 +9,14 @@ from flask import Flask, Response, jsonify
 
 from gateway.core.audit import Name
 from gateway.core.errors import Refusal
-from gateway.core.model import Certificate, Instance, Profile
+from gateway.core.model import Certificate, Instance
 from gateway.flows.identify import Identify
 from gateway.flows.journal import Journal
 from gateway.flows.operate import TICKET_LIFE, Operate
+from gateway.flows.profiles import Profiles
 from gateway.flows.revoke import Revoke
-from gateway.web.exchange import asked, body, make_app, message, no_body, nothing, peer, query
+from gateway.web.exchange import asked, make_app, message, no_body, nothing, peer, query
+from gateway.web.profile_api import add_profile_routes
 from gateway.wire.messages import NAME, instant
 from gateway.wire.strict import integer, text
 
@@ -54,10 +56,16 @@ class InstancePage:
 
 
 def admin_app(
-    journal: Journal, identify: Identify, operate: Operate, revoke: Revoke, user_data: Callable[[str], str]
+    journal: Journal,
+    identify: Identify,
+    operate: Operate,
+    profiles: Profiles,
+    revoke: Revoke,
+    user_data: Callable[[str], str],
 ) -> Flask:
     """The Flask application of the admin listener. `user_data` makes of a ticket what an instance boots with."""
     app = make_app("admin", journal, Name.OPERATOR_REQUEST_REFUSE)
+    add_profile_routes(app, journal, identify, profiles)
 
     @app.get("/v1/status")
     def status() -> Response:
@@ -65,22 +73,6 @@ def admin_app(
             identify.operator(call, peer().certificate)
             nothing()
             return jsonify(operate.status(call))
-
-    @app.get("/v1/profiles")
-    def profiles() -> Response:
-        with asked(journal, Name.OPERATOR_PROFILE_LIST) as call:
-            identify.operator(call, peer().certificate)
-            nothing()
-            return jsonify(profiles=[_profile(row) for row in operate.profiles(call)])
-
-    @app.put("/v1/profiles/<name>")
-    def apply_profile(name: str) -> Response:
-        with asked(journal, Name.OPERATOR_PROFILE_APPLY) as call:
-            identify.operator(call, peer().certificate)
-            document = body()
-            if not isinstance(document, dict):
-                raise Refusal("malformed_request", "body: must be an object")
-            return jsonify(_profile(operate.apply_profile(call, name, document)))
 
     @app.post("/v1/tickets")
     def create_ticket() -> tuple[Response, int]:
@@ -144,16 +136,6 @@ def admin_app(
             return jsonify(records=[{"chain": c, "seq": s, "line": line, "hash": h} for c, s, line, h in rows])
 
     return app
-
-
-def _profile(row: Profile) -> dict[str, Any]:
-    return {
-        "name": row.name,
-        "version": row.version,
-        "applied_at": instant(row.applied_at),
-        "applied_by": row.applied_by,
-        "document": dict(row.document),
-    }
 
 
 def _instance(row: Instance) -> dict[str, Any]:

@@ -20,6 +20,7 @@ T = TypeVar("T")
 log = logging.getLogger("trusted_gateway.web")
 
 LONGEST_DETAIL = 2048  # a body can have thousands of faults; whoever mends it needs the first ones
+MOST_FAULTS = 100
 _BY_STATUS = {404: "not_found", 405: "method_not_allowed", 413: "body_too_large", 415: "unsupported_media_type"}
 
 
@@ -43,6 +44,11 @@ def asked(journal: Journal, name: Name) -> AbstractContextManager[Call]:
 def body() -> Any:
     """The body, which is all that this request brings, as strict JSON. Raises Refusal."""
     _no_query()
+    return content()
+
+
+def content() -> Any:
+    """The body as strict JSON, of a request that may have a query, too. Raises Refusal."""
     if request.mimetype != "application/json":
         raise Refusal("unsupported_media_type")
     try:
@@ -95,7 +101,8 @@ def reply(answer: Any, status: int = 200) -> Response:
 def problem(refusal: Refusal) -> Response:
     """A refusal as `application/problem+json` (RFC 9457)."""
     detail = refusal.detail and refusal.detail[:LONGEST_DETAIL]
-    document = problems.encode(refusal.code, detail=detail, instance=f"urn:uuid:{request_id()}")
+    faults = refusal.faults[:MOST_FAULTS]
+    document = problems.encode(refusal.code, detail=detail, instance=f"urn:uuid:{request_id()}", faults=faults)
     status = problems.PROBLEMS[refusal.code].status
     response = Response(document, status, content_type=problems.MEDIA_TYPE)
     if refusal.retry_after is not None:

@@ -11,6 +11,7 @@ from gateway.flows.renew import Renew
 from gateway.flows.vend import Vend
 from gateway.ports import RandomBytes, Throttle
 from gateway.web.exchange import asked, make_app, message, nothing, peer, reply
+from gateway.web.instance_routes import instance_document
 from gateway.wire import messages
 
 # What makes an attempt to come in count as failed: a wrong secret or wrong evidence, not a cloud that does not answer.
@@ -29,12 +30,16 @@ def instance_app(
     random: RandomBytes,
     root_pem: str,
 ) -> Flask:
-    """The instance listener's application. Only `ca`, `nonces`, `enroll` and `livez` ask for no certificate."""
+    """The instance listener's application. `livez`, `openapi`, `ca`, `nonces` and `enroll` ask for no certificate."""
     app = make_app("instance", journal, Name.INSTANCE_REQUEST_REFUSE)
 
     @app.get("/livez")
     def livez() -> Response:
         return Response(status=204)
+
+    @app.get("/v1/openapi.json")
+    def openapi() -> Response:
+        return Response(instance_document(), content_type="application/json")
 
     @app.get("/v1/ca")
     def ca() -> Response:
@@ -75,5 +80,10 @@ def instance_app(
         with asked(journal, Name.INSTANCE_CREDENTIALS_VEND) as call:
             identity = identify.instance(call, peer().certificate)
             return reply(vend.vend(call, identity, message(messages.CredentialsRequest)))
+
+    @app.get("/v1/watch")
+    def watch() -> Response:
+        # The event loop answers it (web/watch.py); here it is known, so that another method of it gets 405.
+        raise Refusal("internal_error")
 
     return app

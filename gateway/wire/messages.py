@@ -10,6 +10,8 @@ from typing import Any
 from gateway.wire.strict import Malformed, decode, integer, loads, nested, text
 
 __all__ = [
+    "DELIVERIES",
+    "USUAL_DELIVERIES",
     "CertificateAnswer",
     "CredentialsAnswer",
     "CredentialsRequest",
@@ -35,6 +37,12 @@ BASE64 = r"[A-Za-z0-9+/]+={0,2}"
 BASE64URL = r"[A-Za-z0-9_-]+"
 NAME = r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?"
 PEM = r"-----BEGIN [A-Z ]+-----[A-Za-z0-9+/=\r\n]+-----END [A-Z ]+-----\s*"
+
+# How a grant may reach a program: by the agent as the container endpoint, the IMDSv2 look-alike, its Unix socket (for
+# credential_process and `env`) or a file on tmpfs; by the gateway through IAM Roles Anywhere's or Vault's API.
+DELIVERIES = ("container", "imds", "process", "file", "sessions", "vault")
+USUAL_DELIVERIES = ("container", "imds", "process", "sessions", "vault")  # a file outlives whoever reads it
+USER = r"[a-z_][a-z0-9_-]{0,31}"  # of Linux: useradd(8)
 
 EC2_IDENTITY_DOCUMENT = "aws-ec2-identity-document"
 
@@ -96,10 +104,16 @@ class RenewRequest:
 
 @dataclass(frozen=True, slots=True)
 class GrantSummary:
-    """One thing that this instance may ask for; `duration` in seconds."""
+    """One thing that this instance may ask for; `duration` in seconds.
+
+    `deliver`: the ways in which it may reach a program, of `DELIVERIES`. `users`: the local users who may have it from
+    the agent, beside root and the agent's own; empty means nobody else.
+    """
 
     name: str = text(pattern=NAME)
     duration: int = integer(low=900, high=43200)
+    deliver: tuple[str, ...] = text(pattern="|".join(DELIVERIES), default=USUAL_DELIVERIES)
+    users: tuple[str, ...] = text(pattern=USER, default=())
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,10 +126,13 @@ class GrantsAnswer:
 
 @dataclass(frozen=True, slots=True)
 class CredentialsRequest:
-    """POST /v1/credentials: which grant, and for how many seconds (the grant's own duration when left out)."""
+    """POST /v1/credentials: which grant, for how many seconds (the grant's own duration when left out), and an IAM
+    policy (JSON text) that narrows the grant's own further: what comes is what both allow.
+    """
 
     grant: str = text(pattern=NAME)
     duration: int | None = integer(low=900, high=43200, default=None)
+    policy: str | None = text(longest=8192, default=None)
 
 
 @dataclass(frozen=True, slots=True, repr=False)

@@ -1,6 +1,7 @@
 """The problems that gateway and agent can name: one table of code → status, title, hint; and their RFC 9457 form."""
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -42,6 +43,8 @@ PROBLEMS = _table(
     ("instance_enrolled", 409, "The instance is enrolled with another key", "If that key is lost: 'trusted-gateway instance allow-reenroll'."),
     ("instance_revoked", 403, "The instance is revoked", "A revoked instance comes back only by a new ticket made for it by name."),
     ("grant_refused", 403, "The instance's profile has no such grant", "List its grants with GET /v1/grants."),
+    ("token_refused", 403, "The token is not valid on this connection", "Log in again, with the certificate of this connection."),
+    ("policy_refused", 400, "The policy that was sent cannot narrow the grant", "Send an IAM policy that allows a part of what the grant allows."),
     ("operator_forbidden", 403, "The operator may not do this", "Ask an administrator."),
     ("profile_unknown", 404, "No such profile", "Apply it with 'trusted-gateway profile apply'."),
     ("upstream_key_unknown", 404, "No such upstream key", "Import it with 'trusted-gateway key import'."),
@@ -49,6 +52,7 @@ PROBLEMS = _table(
     ("method_not_allowed", 405, "The method is not allowed here", "Compare the method with docs/api.md."),
     ("request_timeout", 408, "The request did not arrive in time", "Send it again, faster."),
     ("conflict", 409, "Someone else changed this at the same moment", "Read again, then try again."),
+    ("precondition_failed", 412, "Another version is in force than the one that was named", "Look at what changed meanwhile, then apply again."),
     ("body_too_large", 413, "The body is too large", "A body has at most 64 KiB."),
     ("unsupported_media_type", 415, "The body's media type is not accepted", "Send application/json, uncompressed."),
     ("misdirected_request", 421, "The Host header names another server", "Use an address that the gateway's settings name."),
@@ -66,17 +70,24 @@ PROBLEMS = _table(
 # fmt: on
 
 
-def document(code: str, *, detail: str | None = None, instance: str | None = None) -> dict[str, Any]:
-    """The RFC 9457 document of a problem; `instance` is `urn:uuid:<request id>`. Raises KeyError for an unknown code."""
+def document(
+    code: str, *, detail: str | None = None, instance: str | None = None, faults: Sequence[str] = ()
+) -> dict[str, Any]:
+    """The RFC 9457 document of a problem; `instance` is `urn:uuid:<request id>`, `faults` each of several, with its place.
+
+    Raises KeyError for an unknown code.
+    """
     problem = PROBLEMS[code]
     out = {"type": URN + code, "title": problem.title, "status": problem.status, "code": code, "hint": problem.hint}
     if detail:
         out["detail"] = detail
     if instance:
         out["instance"] = instance
+    if faults:
+        out["faults"] = list(faults)
     return out
 
 
-def encode(code: str, *, detail: str | None = None, instance: str | None = None) -> bytes:
+def encode(code: str, *, detail: str | None = None, instance: str | None = None, faults: Sequence[str] = ()) -> bytes:
     """`document` as JSON bytes."""
-    return json.dumps(document(code, detail=detail, instance=instance)).encode()
+    return json.dumps(document(code, detail=detail, instance=instance, faults=faults)).encode()

@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 
-from agent import identity, settings
+from agent import ask, identity, settings
 from agent.daemon import Daemon
 from agent.errors import Fault
 from agent.identity import FILE
@@ -96,6 +96,7 @@ class Machine:
             "run_dir": str(self.run_dir),
             "metadata": f"http://127.0.0.1:{metadata.port}/",
             "listen": "127.0.0.1:0",
+            "imds": "127.0.0.1:0",
         }
         self._closing = ExitStack()
         self.launch_with("ticket-one")
@@ -146,12 +147,11 @@ class Machine:
         )
 
     def get(self, path: str, *, token: str | None = None, method: str = "GET", **headers: str) -> "Answer":
-        """Ask the loopback server of the agent that runs here; `token` None sends the right one."""
-        running = rundir.find(self.run_dir)
-        host, port = running.listen.rsplit(":", 1)
+        """Ask the container endpoint of the agent that runs here; `token` None sends the right one."""
+        running = self.running()
+        host, port = running["listen"].rsplit(":", 1)
         connection = HTTPConnection(host, int(port), timeout=5)
-        grant = path.rsplit("/", 1)[-1]
-        file = running.status_token if path == "/status" else running.tokens.get(grant)
+        file = running["tokens"].get(path.rsplit("/", 1)[-1])
         shown = {"Authorization": Path(file).read_text() if file and token is None else token or "none"}
         began = time.monotonic()
         connection.request(method, path, headers={**shown, **{k.replace("_", "-"): v for k, v in headers.items()}})
@@ -159,6 +159,16 @@ class Machine:
         out = Answer(answer.status, dict(answer.headers), answer.read(), time.monotonic() - began)
         connection.close()
         return out
+
+    def running(self) -> dict[str, Any]:
+        """What the agent that runs here says in `agent.json`."""
+        plain: dict[str, Any] = json.loads((self.run_dir / rundir.AGENT).read_bytes())
+        return plain
+
+    @property
+    def socket(self) -> str:
+        """The path of the agent's socket."""
+        return str(self.run_dir / "agent.sock")
 
     def kept(self) -> dict[str, Any]:
         """What is in the state file."""
@@ -177,7 +187,9 @@ class Machine:
         return self.kept()
 
     def status(self) -> Any:
-        return self.get("/status").json
+        document, code, message = ask.ask(self.socket, "status")
+        assert not code, message
+        return json.loads(document)
 
     def files(self) -> bytes:
         """Every byte below the state and run directories."""

@@ -62,9 +62,12 @@ class FakeGateway:
         self.seen: list[Seen] = []
         self.tickets: dict[str, str | None] = {"ticket-one": None}  # ticket → SHA-256 of the key it served
         self.grants: list[str] = ["app"]
+        self.deliver: dict[str, list[str]] = {}  # grant → ways, where they are not the usual ones
+        self.users: dict[str, list[str]] = {}
         self.certificate_life = timedelta(hours=24)
         self.credentials_life = timedelta(hours=1)
         self.delay: dict[str, float] = {}
+        self.cut: dict[str, int] = {}  # path → how many bytes of its body are sent, before the connection ends
         self.refusals: dict[str, deque[Refusal]] = {}  # path → refusals to come, the last one for ever if `sticky`
         self.sticky: dict[str, Refusal] = {}
         self.watch_seconds = 25.0
@@ -191,7 +194,7 @@ class FakeGateway:
                     self.superseded[seen.serial] = self._issue(message["csr"])
                 return self.superseded[seen.serial].encode()
             case "GET", "/v1/grants":
-                grants = [{"name": name, "duration": 3600} for name in self.grants]
+                grants = [self._summary(name) for name in self.grants]
                 return json.dumps({"profile": "web", "grants": grants}).encode()
             case "POST", "/v1/credentials":
                 return self._vend(message["grant"])
@@ -201,6 +204,10 @@ class FakeGateway:
                     raise _Refuse(Refusal("instance_revoked"))
                 return b""
         raise _Refuse(Refusal("not_found"))
+
+    def _summary(self, name: str) -> dict[str, Any]:
+        told: dict[str, Any] = {"name": name, "duration": 3600, "users": self.users.get(name, [])}
+        return told | ({"deliver": self.deliver[name]} if name in self.deliver else {})
 
     def _enroll(self, message: dict[str, Any]) -> bytes:
         key = _key_of(message["csr"])
@@ -290,6 +297,9 @@ class _Edge(BaseHTTPRequestHandler):
         if status != 204:
             self.send_header("Content-Length", str(len(raw)))
         self.end_headers()
+        if self.path in self.gateway.cut:
+            raw = raw[: self.gateway.cut[self.path]]
+            self.close_connection = True
         self.wfile.write(raw)
 
     do_POST = do_GET

@@ -15,10 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from agent import launch
-from agent.errors import Fault
 from agent.main import main
-from agent.serve.rundir import Running
 from tests.agent.conftest import ROOT, Machine, until
 from tests.agent.fake_gateway import SECRET_CANARY, FakeGateway, Refusal
 from tests.agent.fake_metadata import FakeMetadata
@@ -313,6 +310,62 @@ def test_exec_hands_over_the_environment_and_removes_what_would_win(machine: Mac
     assert Path(found["AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE"]).read_text()
 
 
+def test_exec_takes_the_credentials_file_out_of_sight(machine: Machine, tmp_path: Path) -> None:
+    machine.agent()
+    (tmp_path / ".aws").mkdir()
+    (tmp_path / ".aws" / "credentials").write_text("[default]\naws_access_key_id = other\naws_secret_access_key = x\n")
+    home = {"HOME": str(tmp_path)}
+    done = machine.cli("exec", "--", sys.executable, "-c", BOTO3, environment=home)
+    assert done.stdout.split()[:2] == ["container-role", "ASIA0000000000000001"], done.stderr
+    control = machine.cli("exec", "--keep-files", "--", sys.executable, "-c", BOTO3, environment=home)
+    assert control.stdout.split()[:2] == ["shared-credentials-file", "other"]
+
+
+def test_exec_via_keys(machine: Machine) -> None:
+    machine.agent()
+    code = "import os, json; print(json.dumps(dict(os.environ)))"
+    done = machine.cli("exec", "--via", "keys", "--", sys.executable, "-c", code)
+    found = json.loads(done.stdout)
+    assert found["AWS_ACCESS_KEY_ID"] == "ASIA0000000000000001"
+    assert found["AWS_SECRET_ACCESS_KEY"] == f"{SECRET_CANARY}1"
+    assert found["AWS_CREDENTIAL_EXPIRATION"].endswith("Z")
+    assert "AWS_CONTAINER_CREDENTIALS_FULL_URI" not in found
+    assert machine.cli("exec", "--via", "pigeon", "--", "true").returncode == 2
+
+
+def test_env_is_for_a_shell(machine: Machine) -> None:
+    machine.agent()
+    shown = 'eval "$LINES"; echo "$AWS_ACCESS_KEY_ID $AWS_SECRET_ACCESS_KEY $AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE"'
+    for words, expected in (
+        (("env",), f"ASIA0000000000000001 {SECRET_CANARY}1 \n"),
+        (("env", "--endpoint"), f"  {machine.run_dir}/app.token\n"),
+    ):
+        lines = machine.cli(*words).stdout
+        assert all(line.startswith("export AWS_") for line in lines.splitlines())
+        done = subprocess.run(["sh", "-c", shown], env={"LINES": lines}, capture_output=True, text=True, check=True)
+        assert done.stdout == expected
+
+
+def test_what_is_not_there_yet(machine: Machine) -> None:
+    machine.gateway.grants = []
+    machine.agent()
+    for words in (("exec", "--", "true"), ("env",), ("credential-process",), ("configure",)):
+        done = machine.cli(*words)
+        assert done.returncode == 1
+        assert done.stderr.splitlines()[0].endswith("(not_ready)"), words
+
+
+def test_the_answers_are_counted_by_way(machine: Machine) -> None:
+    machine.agent()
+    for _ in range(3):
+        machine.get("/v1/credentials/app")
+    machine.get("/v1/credentials/app", token="wrong")
+    machine.cli("env")
+    (grant,) = machine.status()["grants"]
+    assert grant["answers"] == {"container": 3, "process": 1}
+    assert "answers: container 3, process 1" in machine.cli("status").stdout
+
+
 def test_exec_is_the_command_and_returns_its_status(machine: Machine) -> None:
     machine.agent()
     assert machine.cli("exec", "--", "sh", "-c", "exit 7").returncode == 7
@@ -348,30 +401,3 @@ def test_boto3_is_told_of_the_revocation(machine: Machine, tmp_path: Path) -> No
     done = machine.cli("exec", "--", sys.executable, "-c", hasty, environment={"HOME": str(tmp_path)})
     assert done.returncode != 0
     assert "instance is revoked" in done.stderr
-
-
-def running(*grants: str) -> Running:
-    return Running(1, "127.0.0.1:9911", "/run/_status.token", {grant: f"/run/{grant}.token" for grant in grants})
-
-
-def test_which_grant() -> None:
-    one, two = running("app"), running("app", "backup")
-    key = "AWS_CONTAINER_CREDENTIALS_FULL_URI"
-    assert launch.environment({}, one, None)[key] == "http://127.0.0.1:9911/v1/credentials/app"
-    assert launch.environment({}, two, "backup")[key] == "http://127.0.0.1:9911/v1/credentials/backup"
-    assert launch.environment({}, two, "backup")["AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE"] == "/run/backup.token"
-
-
-@pytest.mark.parametrize(
-    ("agent", "grant", "code"),
-    [
-        (running(), None, "not_ready"),
-        (running("a", "b"), None, "grant_unknown"),
-        (running("a"), "b\x1b", "grant_unknown"),
-    ],
-)
-def test_no_such_grant(agent: Running, grant: str | None, code: str) -> None:
-    with pytest.raises(Fault) as told:
-        launch.environment({}, agent, grant)
-    assert told.value.code == code
-    assert str(told.value).isprintable()

@@ -11,8 +11,7 @@ from pathlib import Path
 import pytest
 
 from agent.errors import Fault
-from agent.serve import container, rundir
-from agent.serve.container import Server
+from agent.serve import listener
 from agent.settings import Address
 from tests.agent.conftest import Machine, until
 from tests.agent.fake_gateway import SECRET_CANARY, Refusal
@@ -22,7 +21,7 @@ APP = "/v1/credentials/app"
 
 def raw(machine: Machine, request: bytes) -> bytes:
     """Every byte of the answer to these bytes."""
-    host, port = rundir.find(machine.run_dir).listen.rsplit(":", 1)
+    host, port = machine.running()["listen"].rsplit(":", 1)
     with socket.create_connection((host, int(port)), timeout=3) as connection:
         connection.sendall(request)
         answer = b""
@@ -33,7 +32,7 @@ def raw(machine: Machine, request: bytes) -> bytes:
 
 def connect(machine: Machine, stack: ExitStack) -> socket.socket:
     """A connection to the loopback server that says nothing yet."""
-    host, port = rundir.find(machine.run_dir).listen.rsplit(":", 1)
+    host, port = machine.running()["listen"].rsplit(":", 1)
     return stack.enter_context(socket.create_connection((host, int(port)), timeout=2))
 
 
@@ -65,13 +64,13 @@ def test_credentials_have_the_exact_form(serving: Machine) -> None:
         ("/v1/credentials/%61pp", {}, 404),
         ("//v1/credentials/app", {}, 404),
         ("/latest/meta-data/", {}, 404),
-        ("/status", {"token": "wrong"}, 401),
+        ("/status", {}, 404),
     ],
 )
 def test_refusals_have_a_form_that_every_sdk_reads(
     serving: Machine, path: str, changes: dict[str, str], status: int
 ) -> None:
-    token = Path(rundir.find(serving.run_dir).tokens["app"]).read_text()
+    token = Path(serving.running()["tokens"]["app"]).read_text()
     answer = serving.get(path, **{"token": token, **changes})
     assert answer.status == status
     assert answer.headers["Content-Type"] == "application/json"
@@ -87,10 +86,9 @@ def test_refusals_have_a_form_that_every_sdk_reads(
 def test_one_grants_token_does_not_open_another(machine: Machine) -> None:
     machine.gateway.grants = ["app", "other"]
     machine.agent()
-    token = Path(rundir.find(machine.run_dir).tokens["app"]).read_text()
+    token = Path(machine.running()["tokens"]["app"]).read_text()
     assert machine.get(APP, token=token).status == 200
     assert machine.get("/v1/credentials/other", token=token).status == 401
-    assert machine.get("/status", token=token).status == 401
     assert machine.get("/v1/credentials/other").status == 200
 
 
@@ -127,7 +125,7 @@ def test_token_files_and_agent_json(machine: Machine) -> None:
     token = machine.run_dir / "app.token"
     assert stat.S_IMODE(token.stat().st_mode) == 0o400
     assert stat.S_IMODE((machine.run_dir / "agent.json").stat().st_mode) == 0o600
-    assert stat.S_IMODE(machine.run_dir.stat().st_mode) == 0o700
+    assert stat.S_IMODE(machine.run_dir.stat().st_mode) == 0o711
     assert len(token.read_bytes()) == 43
     assert b"\n" not in token.read_bytes()
     plain = json.loads((machine.run_dir / "agent.json").read_bytes())
@@ -157,12 +155,12 @@ def test_j07_a_run_directory_that_others_may_write_is_refused(machine: Machine, 
 
 
 def test_status_tells_no_secret(serving: Machine) -> None:
-    answer = serving.get("/status")
-    assert answer.json["healthy"] is True
-    assert SECRET_CANARY.encode() not in answer.raw
-    assert b"ticket-one" not in answer.raw
+    told = json.dumps(serving.status())
+    assert json.loads(told)["healthy"] is True
+    assert SECRET_CANARY not in told
+    assert "ticket-one" not in told
     for file in serving.run_dir.glob("*.token"):
-        assert file.read_bytes() not in answer.raw
+        assert file.read_text() not in told
 
 
 # ── cold, and busy
@@ -209,7 +207,7 @@ def test_j09_a_hundred_local_clients_make_one_request_upstream(machine: Machine)
 def test_j09_slow_clients_do_not_hold_up_others_and_are_ended(
     machine: Machine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(container, "LONGEST_HEAD", 0.6)
+    monkeypatch.setattr(listener, "LONGEST_HEAD", 0.6)
     machine.agent()
     with ExitStack() as stack:
         slow = [connect(machine, stack) for _ in range(60)]
@@ -228,17 +226,17 @@ def test_j09_slow_clients_do_not_hold_up_others_and_are_ended(
 def test_more_connections_than_there_is_room_for_are_closed_and_room_comes_back(
     machine: Machine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(container, "MOST", 4)
-    room = machine.agent()._server._free
+    monkeypatch.setattr(listener, "MOST", 4)
+    door = machine.agent().doors.doors["container"]
     with ExitStack() as stack:
         for _ in range(4):
             connect(machine, stack)
-        until(lambda: room._value == 0)
+        until(lambda: door.inside == 4)
         assert connect(machine, stack).recv(1) == b""
-    until(lambda: room._value == 4)
+    until(lambda: door.inside == 0)
     assert machine.get(APP).status == 200
 
 
 def test_a_port_that_is_taken_is_a_clear_fault(serving: Machine) -> None:
     with pytest.raises(Fault, match="listen_failed"):
-        Server(Address.parse(rundir.find(serving.run_dir).listen))
+        listener.listen(Address.parse(serving.running()["listen"]), "listen")

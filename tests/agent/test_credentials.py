@@ -5,6 +5,7 @@ import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -12,6 +13,7 @@ import pytest
 from agent.credentials import Credentials, Supply, Unavailable
 from agent.errors import Fault, Problem
 from agent.pace import LONGEST, Backoff, part_of_life
+from agent.serve import documents
 from agent.world import World
 from gateway.wire.messages import CredentialsAnswer, instant
 
@@ -67,12 +69,12 @@ DOWN = Fault("gateway_unreachable", "down")
 
 
 def key_of(supply: Supply) -> str:
-    return str(json.loads(supply.body(0.0))["AccessKeyId"])
+    return supply.lend(0.0).access_key_id
 
 
 def test_the_body_is_what_the_container_provider_reads(supply: Supply, clock: Clock) -> None:
     supply.refresh()
-    assert json.loads(supply.body()) == {
+    assert json.loads(documents.container(supply.lend())) == {
         "AccessKeyId": "ASIA1",
         "SecretAccessKey": "secret",
         "Token": "session",
@@ -119,7 +121,7 @@ def test_a_failed_refresh_keeps_the_old_ones_while_they_live(supply: Supply, ups
     assert key_of(supply) == "ASIA1"
     clock.forward(seconds=1)
     with pytest.raises(Unavailable):
-        supply.body(0.0)
+        supply.lend(0.0)
     upstream.fault = None
     supply.refresh()
     assert key_of(supply) == "ASIA3"
@@ -130,8 +132,29 @@ def test_credentials_without_a_future_are_not_taken(upstream: Upstream, clock: C
     supply = Supply("app", lambda _: CredentialsAnswer("l", "a", "s", "t", expiration), World(clock, lambda: 0.0, str))
     supply.refresh()
     with pytest.raises(Unavailable):
-        supply.body(0.0)
+        supply.lend(0.0)
     assert supply._due > clock(), "and it is not asked again at once"
+
+
+@pytest.mark.parametrize("blank", ["access_key_id", "secret_access_key", "session_token"])
+def test_credentials_with_a_blank_are_not_taken(supply: Supply, upstream: Upstream, clock: Clock, blank: str) -> None:
+    supply.refresh()
+    kept = supply.lend(0.0)
+    supply._fetch = lambda grant: replace(upstream(grant), **{blank: ""})
+    supply.refresh()
+    assert supply.lend(0.0) == kept
+    assert supply.supplied().problem == "answer_malformed"
+
+
+def test_a_short_life_does_not_make_it_hammer(supply: Supply, upstream: Upstream, clock: Clock) -> None:
+    """As a role gives it whose sessions live for 15 minutes: eight requests in an hour, however often it is asked."""
+    upstream.life = timedelta(minutes=15)
+    for _ in range(3600):
+        if supply._is_due():
+            supply.refresh()
+        assert supply.lend(0.0).expires - clock() >= timedelta(minutes=7)
+        clock.forward(seconds=1)
+    assert upstream.calls == 8
 
 
 def test_a_refusal_for_good_is_told_as_one_and_ends_the_old_ones(supply: Supply, upstream: Upstream) -> None:
@@ -139,7 +162,7 @@ def test_a_refusal_for_good_is_told_as_one_and_ends_the_old_ones(supply: Supply,
     upstream.fault = Problem("grant_refused", 403)
     supply.refresh()
     with pytest.raises(Unavailable) as told:
-        supply.body(0.0)
+        supply.lend(0.0)
     assert told.value.refused
     assert supply.settled
 
@@ -157,7 +180,7 @@ def test_cold_waits_no_longer_than_it_may_and_names_when(supply: Supply, upstrea
     thread.start()
     began = time.monotonic()
     with pytest.raises(Unavailable) as told:
-        supply.body(0.2)
+        supply.lend(0.2)
     assert 0.2 <= time.monotonic() - began < 1
     assert not told.value.refused
     assert told.value.retry_after >= 1
@@ -171,7 +194,7 @@ def test_cold_during_back_off_answers_at_once_with_the_wait(supply: Supply, upst
     supply.refresh()
     began = time.monotonic()
     with pytest.raises(Unavailable) as told:
-        supply.body()
+        supply.lend()
     assert time.monotonic() - began < 1
     assert told.value.retry_after >= 30
     assert upstream.calls == 1, "asking does not press the gateway"
@@ -182,7 +205,7 @@ def test_j09_a_hundred_wait_and_one_asks(supply: Supply, upstream: Upstream) -> 
     thread = threading.Thread(target=supply.run, daemon=True)
     thread.start()
     with ThreadPoolExecutor(100) as pool:
-        waiting = [pool.submit(supply.body) for _ in range(100)]
+        waiting = [pool.submit(supply.lend) for _ in range(100)]
         upstream.gate.set()
         bodies = {each.result() for each in waiting}
     assert len(bodies) == 1
@@ -208,13 +231,13 @@ def test_a_stopped_supply_serves_nothing_even_if_an_answer_was_on_its_way(supply
     upstream.gate.set()
     thread.join()
     with pytest.raises(Unavailable):
-        supply.body(0.0)
-    assert supply._body is None
+        supply.lend(0.0)
+    assert supply._held is None
 
 
 def test_no_secret_is_printed(supply: Supply) -> None:
     supply.refresh()
-    assert "secret" not in repr(supply._body) + repr(supply.supplied())
+    assert "secret" not in repr(supply._held) + repr(supply.supplied())
 
 
 @pytest.fixture
@@ -226,14 +249,14 @@ def credentials(upstream: Upstream, clock: Clock) -> Iterator[Credentials]:
 
 def test_grants_come_and_go(credentials: Credentials, upstream: Upstream) -> None:
     credentials.offer(("one", "two"))
-    one = credentials.body("one")
-    credentials.body("two")
+    one = credentials.lend("one")
+    credentials.lend("two")
     credentials.offer(("one", "three"))
-    assert credentials.body("one") == one, "what stays is not fetched again"
-    credentials.body("three")
+    assert credentials.lend("one") == one, "what stays is not fetched again"
+    credentials.lend("three")
     assert upstream.calls == 3
     with pytest.raises(Unavailable) as told:
-        credentials.body("two")
+        credentials.lend("two")
     assert told.value.refused
     assert [supplied.name for supplied in credentials.supplied()] == ["one", "three"]
 

@@ -5,6 +5,7 @@ import json
 import time
 from collections import deque
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -12,7 +13,6 @@ import pytest
 
 from agent.client import Client
 from agent.identity import FILE
-from agent.serve import rundir
 from certs import csr, keys
 from tests.agent.conftest import Machine, Shifted, full_disk, until, world
 from tests.agent.fake_gateway import Refusal
@@ -173,6 +173,54 @@ def test_j04_the_gateway_is_away_and_what_was_vended_is_served(machine: Machine)
     machine.gateway.start()
 
 
+@pytest.mark.threat("J04")
+def test_j04_two_hours_without_the_gateway_and_back(machine: Machine) -> None:
+    """Credentials of an hour end on time, and so does the certificate; it comes back by its key, and not in a rush."""
+    clock = Shifted()
+    machine.gateway.certificate_life = timedelta(hours=1)
+    daemon = machine.agent(world=replace(world(clock), random=lambda: 0.5))
+    key = machine.kept()["key"]
+    supply = daemon.lifecycle.credentials._supplies["app"]
+    machine.gateway.stop()
+    for minutes in (20, 40, 59):
+        clock.by = timedelta(minutes=minutes)
+        supply.refresh()
+        assert machine.get(APP).status == 200, minutes
+    for minutes in (61, 120):
+        clock.by = timedelta(minutes=minutes)
+        supply.refresh()
+        assert machine.get(APP).status == 503, minutes
+    assert machine.status()["healthy"] is False
+    seen = len(machine.gateway.seen)
+    machine.gateway.certificate_life = timedelta(hours=24)
+    machine.gateway.credentials_life = timedelta(hours=4)
+    machine.gateway.start()
+    daemon.lifecycle._nudge()
+    until(lambda: machine.get(APP).status == 200, within=60)
+    back = machine.gateway.paths(since=seen)
+    assert back.count("POST /v1/enroll") == 1
+    assert len(back) < 12, "it does not press"
+    assert machine.kept()["key"] == key
+    wait = min(supply._due, daemon.lifecycle._renew_at) - clock()
+    assert wait > timedelta(hours=1), "what comes next is far away, and jittered"
+
+
+@pytest.mark.threat("D17")
+def test_d17_an_answer_that_is_cut_in_the_middle_leaves_the_old_credentials(machine: Machine) -> None:
+    daemon = machine.agent()
+    before = machine.get(APP).raw
+    supply = daemon.lifecycle.credentials._supplies["app"]
+    for cut in (1, 40):
+        machine.gateway.cut["/v1/credentials"] = cut
+        supply.refresh()
+        assert machine.get(APP).raw == before
+        assert supply.supplied().problem is not None
+    assert machine.gateway.vended == 3, "the gateway did vend, and cannot know that nothing came"
+    machine.gateway.cut.clear()
+    supply.refresh()
+    assert machine.get(APP).json["AccessKeyId"] == "ASIA0000000000000004"
+
+
 def test_j04_restarted_while_the_gateway_is_away(machine: Machine) -> None:
     machine.enrolled_before()
     machine.gateway.stop()
@@ -234,13 +282,13 @@ def test_grants_come_and_go(machine: Machine) -> None:
     machine.gateway.grants = ["app", "new"]
     clock.by += timedelta(minutes=6)
     daemon.lifecycle._nudge()
-    until(lambda: "new" in rundir.find(machine.run_dir).tokens)
+    until(lambda: "new" in machine.running()["tokens"])
     assert machine.get("/v1/credentials/new").status == 200
     assert machine.get(APP, token=token).status == 200, "what stays keeps its token"
     machine.gateway.grants = ["new"]
     clock.by += timedelta(minutes=6)
     daemon.lifecycle._nudge()
-    until(lambda: "app" not in rundir.find(machine.run_dir).tokens)
+    until(lambda: "app" not in machine.running()["tokens"])
     assert not (machine.run_dir / "app.token").exists()
     assert machine.get(APP, token=token).status == 401
 

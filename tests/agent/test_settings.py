@@ -15,6 +15,8 @@ def test_defaults_are_those_of_the_design() -> None:
     assert found.run_dir == Path("/run/trusted-gateway-agent")
     assert found.metadata == Address("169.254.169.254", 80)
     assert found.listen == Address("127.0.0.1", 9911)
+    assert found.imds == Address("127.0.0.1", 9912)
+    assert (found.imds_grant, found.imds_passthrough) == (None, ())
     assert not found.in_memory
 
 
@@ -95,3 +97,38 @@ def test_addresses(written: str, address: Address) -> None:
 def test_what_is_no_address(written: str) -> None:
     with pytest.raises(ValueError, match=r"."):
         Address.parse(written, 443)
+
+
+# ── the metadata look-alike
+
+
+def test_off_and_one_grant() -> None:
+    found = settings.parse({"imds": "off", "imds_grant": "app", "imds_passthrough": ["meta-data/placement/"]})
+    assert (found.imds, found.imds_grant, found.imds_passthrough) == (None, "app", ("meta-data/placement/",))
+
+
+def test_paths_come_with_commas_from_the_environment() -> None:
+    environ = {"TRUSTED_GATEWAY_AGENT_IMDS_PASSTHROUGH": "meta-data/placement/,dynamic/instance-identity/"}
+    assert settings.load(None, environ, {}).imds_passthrough == ("meta-data/placement/", "dynamic/instance-identity/")
+    assert settings.load(None, environ, {"imds_passthrough": "off"}).imds_passthrough == ()
+
+
+@pytest.mark.parametrize(
+    "written",
+    [
+        {"imds": "0.0.0.0:9912"},
+        {"imds": "169.254.169.254:80"},
+        {"imds": "on"},
+        {"imds": "127.0.0.1:9911"},
+        {"imds_grant": "A"},
+        {"imds_grant": ""},
+        {"imds_passthrough": ["user-data"]},
+        {"imds_passthrough": "meta-data/placement/,user-data"},
+        {"imds_passthrough": ["meta-data/iam/"]},
+        {"imds_passthrough": ["meta-data/identity-credentials/"]},
+        {"imds_passthrough": [1]},
+    ],
+)
+def test_a_look_alike_that_would_give_too_much(written: dict[str, object]) -> None:
+    with pytest.raises(Fault, match=next(iter(written))):
+        settings.parse(written)

@@ -14,6 +14,7 @@ from certs.authority import Issuer
 from certs.crl import Revoked
 from certs.errors import ChainRefused
 from certs.reasons import Reason
+from tests import foreign
 from tests.certs.made import INSTANCES, NOW, ROOT, SERVICES, Crooked, leaf, serial
 
 LEAF = leaf()
@@ -155,3 +156,75 @@ def test_cryptographys_own_verifier_agrees() -> None:
     assert [certificate.subject for certificate in verified.chain][-1] == ROOT.certificate.subject
     with pytest.raises(x509.verification.VerificationError):
         builder.build_client_verifier().verify(LEAF, [SERVICES.certificate])
+
+
+# Certificates of another CA
+
+CORP = foreign.ForeignCa("Corp root", foreign.rsa_key(), at=NOW)
+
+
+def verify_foreign(holder: foreign.Holder, *crls: bytes, root: foreign.ForeignCa = CORP, at: datetime = NOW) -> None:
+    lists = [x509.load_pem_x509_crl(each) for each in crls]
+    chain.verify(holder.certificate, holder.chain, root.certificate, at, lists, foreign=True)
+
+
+def test_a_foreign_certificate_may_have_other_keys_and_be_for_more() -> None:
+    for key in (foreign.rsa_key(), foreign.ec_key(), foreign.ec_key(ec.SECP384R1())):
+        verify_foreign(CORP.leaf(key=key))
+        verify_foreign(CORP.intermediate(key=key).leaf())
+    verify_foreign(CORP.leaf(usages=[foreign.CLIENT, foreign.SERVER], digest=hashes.SHA512()))
+    with pytest.raises(ChainRefused):
+        verify(CORP.leaf(key=foreign.rsa_key()).certificate, intermediates=[], root=CORP.certificate)  # not unasked
+
+
+@pytest.mark.parametrize(
+    ("fault", "said"),
+    [
+        ({"usages": [foreign.SERVER]}, "use"),
+        ({"usages": None}, "use"),
+        ({"usages": [ExtendedKeyUsageOID.ANY_EXTENDED_KEY_USAGE]}, "use"),
+        ({"other": {x509.BasicConstraints: None}}, "lacks"),
+        ({"other": {x509.KeyUsage: None}}, "lacks"),
+        ({"other": {x509.BasicConstraints: x509.BasicConstraints(True, None)}}, "CA's"),
+        ({"other": {x509.KeyUsage: foreign.NO_SIGNATURES}}, "signatures"),
+        ({"key": foreign.rsa_key(1024)}, "RSA of 2048"),
+        ({"key": foreign.ec_key(ec.SECP521R1())}, "P-256 or P-384"),
+        ({"digest": hashes.SHA224()}, "SHA-256 or better"),
+        ({"life": (timedelta(hours=-2), timedelta(seconds=-1))}, "expired"),
+        ({"life": (timedelta(seconds=1), timedelta(hours=1))}, "not yet valid"),
+    ],
+    ids=str,
+)
+def test_b01_a_foreign_certificate_is_refused_for(fault: dict[str, Any], said: str) -> None:
+    with pytest.raises(ChainRefused, match=said):
+        verify_foreign(CORP.leaf(**fault))
+
+
+def test_b01_a_foreign_chain_is_refused_when_one_of_it_is_weak_or_no_ca() -> None:
+    with pytest.raises(ChainRefused, match="RSA of 2048"):
+        verify_foreign(CORP.intermediate(key=foreign.rsa_key(1024)).leaf())
+    root = foreign.ForeignCa("Weak root", foreign.rsa_key(1024), at=NOW)
+    with pytest.raises(ChainRefused, match="RSA of 2048"):
+        verify_foreign(root.leaf(), root=root)
+    signer = CORP.leaf("a machine")
+    below = foreign.ForeignCa("a machine", signer.key, at=NOW).leaf()
+    with pytest.raises(ChainRefused):
+        verify_foreign(foreign.Holder(below.certificate, below.key, (signer.certificate,)))
+    with pytest.raises(ChainRefused):
+        verify_foreign(foreign.ForeignCa("Corp root", at=NOW).leaf())
+
+
+def test_foreign_lists_cover_the_leaf_and_what_stands_between() -> None:
+    below = CORP.intermediate()
+    leaf_, good = below.leaf(), CORP.crl()
+    verify_foreign(leaf_, below.crl(), good)
+    verify_foreign(CORP.leaf(), good)
+    for crls, said in (
+        ((below.crl(leaf_.certificate), good), "revoked"),
+        ((below.crl(), CORP.crl(below.certificate)), "revoked"),
+        ((below.crl(),), "unable to get certificate CRL"),
+        ((good,), "unable to get certificate CRL"),
+        ((below.crl(life=timedelta(seconds=-1)), good), "expired"),
+    ):
+        with pytest.raises(ChainRefused, match=said):
+            verify_foreign(leaf_, *crls)

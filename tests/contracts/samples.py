@@ -5,15 +5,18 @@ from typing import Any
 
 from gateway.core.audit import Event, Kind, Name
 from gateway.core.model import (
+    BearerToken,
     Certificate,
     CertificateState,
     Crl,
+    Flight,
     Instance,
     InstanceState,
     Lease,
     Nonce,
     Operator,
     Profile,
+    ProfileVersion,
     SealRecord,
     Signer,
     Ticket,
@@ -78,7 +81,10 @@ ROWS: dict[str, Any] = {
     "instances": instance(reenroll_until=LATER, revoked_at=NOW, revoked_by="ann"),
     "certificates": CERTIFICATE,
     "nonces": Nonce("ef" * 32, LATER),
-    "leases": lease(),
+    "leases": lease(plan_sha256="ab" * 32, sealed_session=b"\x01sealed"),
+    "flights": Flight("ab" * 32, "l-1", LATER),
+    "bearer_tokens": BearerToken("cd" * 32, "0a1b", "spiffe://x", NOW, LATER),
+    "profile_versions": ProfileVersion("web/00000003", "web", 3, {"grants": []}, NOW, "ann"),
     "operators": Operator("ann", "admin", NOW),
     "crls": Crl("instances", 2**40, NOW, LATER, b"crl"),
 }

@@ -141,12 +141,39 @@ class StoreContract:
             store.write(lambda tx: tx.operators.add(Operator("ann", "admin", naive)))
         assert rows(store, "operators") == []
 
+    def test_the_newest_lease_of_a_plan(self, store: SqlStore) -> None:
+        kept = {"instance": "i", "plan_sha256": "p", "sealed_session": b"x"}
+        old, new = lease("a", **kept, expires_at=NOW + timedelta(seconds=1)), lease("b", **kept)
+        others = (
+            lease("c", **kept | {"instance": "another"}),
+            lease("d", **kept | {"plan_sha256": "another"}),
+            lease("e", **kept | {"sealed_session": None}, expires_at=LATER + timedelta(hours=1)),
+        )
+        store.write(lambda tx: [tx.leases.add(row) for row in (new, old, *others)])
+        with store.read() as tx:
+            assert tx.leases.newest("i", "p", NOW) == new
+            assert tx.leases.newest("i", "p", LATER) is None, "it is over at its end"
+            assert tx.leases.newest("i", "nobody's", NOW) is None
+        store.write(lambda tx: tx.leases.remove(new))
+        with store.read() as tx:
+            assert tx.leases.newest("i", "p", NOW) == old
+
+    def test_spent_leases(self, store: SqlStore) -> None:
+        sorts = (("a", b"x", NOW), ("b", b"x", LATER), ("c", None, NOW), ("d", b"x", NOW))
+        rows = [lease(name, sealed_session=sealed, expires_at=ends) for name, sealed, ends in sorts]
+        store.write(lambda tx: [tx.leases.add(row) for row in rows])
+        with store.read() as tx:
+            assert [row.id for row in tx.leases.spent(NOW, 10)] == ["a", "d"]
+            assert len(tx.leases.spent(NOW, 1)) == 1
+            assert tx.leases.spent(NOW - timedelta(microseconds=1), 10) == []
+
     def test_live_leases(self, store: SqlStore) -> None:
         ended, live, other = lease("a", expires_at=NOW), lease("b"), lease("c", instance="another")
         ended, live = replace(ended, instance="i"), replace(live, instance="i")
         store.write(lambda tx: [tx.leases.add(row) for row in (live, ended, other)])
         with store.read() as tx:
             assert tx.leases.live("i", NOW) == [live]
+            assert [tx.leases.count_live(each, NOW) for each in ("i", "another", "nobody")] == [1, 1, 0]
             assert tx.leases.live("i", NOW - timedelta(microseconds=1)) == [ended, live]
             assert tx.leases.live("i", LATER) == []
 

@@ -18,7 +18,6 @@ from gateway.adapters.aws import Aws
 from gateway.core.errors import Refusal
 from gateway.core.model import SessionRequest
 from gateway.ports import OpenableKey
-from gateway.wire.messages import parse_instant
 from gateway.wire.secret import Secret
 
 REGION = "us-east-1"
@@ -95,12 +94,12 @@ def test_a_session_has_all_that_an_sdk_needs(account: Account) -> None:
         policy=_policy(),
         tags={"gateway:instance": "i-0123456789abcdef0", "gateway:lease": "abc"},
     )
-    given = account.aws.assume_role(account.key, request, "abc")
-    assert given.lease == "abc"
+    given = account.aws.session(account.key, request)
     assert given.access_key_id
     assert given.secret_access_key
     assert given.session_token
-    left = parse_instant(given.expiration) - datetime.now(UTC)
+    assert given.principal.endswith(":assumed-role/" + account.role.rpartition("/")[2] + "/i-0123456789abcdef0")
+    left = given.expires_at - datetime.now(UTC)
     assert timedelta(minutes=14) < left <= timedelta(minutes=15)
 
 

@@ -267,10 +267,89 @@ def test_what_a_gateway_refuses_is_told_and_changes_nothing(world: World) -> Non
 
 def test_every_fault_of_a_profile_is_named(world: World, tmp_path: Path) -> None:
     before = world.everything_but_the_log()
-    (tmp_path / "web.toml").write_text(
+    path = tmp_path / "web.toml"
+    path.write_text(
         'name = "web"\nodd = 1\n[attestation]\nmax_age = "soon"\n[[grants]]\nname = "A"\nrole = "x"\npolicy = ""\n'
     )
-    text = _said(world.site.run("profile", "apply", str(tmp_path / "web.toml"))).fails("profile_invalid")
-    for fault in ("odd: ", "attestation.max_age: ", "grants[0].name: ", "grants[0].role: ", "grants[0].region: "):
-        assert fault in text
+    lines = _said(world.site.run("profile", "apply", str(path))).names_faults("profile_invalid")
+    places = ("2: odd", "4: attestation.max_age", "5: grants[0].region", "6: grants[0].name", "7: grants[0].role",
+              "8: grants[0].policy")  # fmt: skip
+    assert [line.rpartition(": ")[0] for line in lines] == [f"{path}:{place}" for place in places]
     assert world.everything_but_the_log() == before
+
+
+# The life of a profile
+
+
+@pytest.mark.threat("G18")
+def test_a_profile_is_reviewed_applied_and_taken_back(world: World, tmp_path: Path) -> None:
+    """In both forms; whoever changes it, and whoever was a moment too late."""
+    site, role = world.site, world.seeded.role_arn
+    policy = {"Version": "2012-10-17", "Statement": [{"Effect": "Allow", "Action": "s3:GetObject", "Resource": "*"}]}
+    one, other = tmp_path / "reviewed.toml", tmp_path / "reviewed.yaml"
+    head = f'name = "reviewed"\n[[grants]]\nname = "g"\nrole = "{role}"\nregion = "{REGION}"\n'
+    one.write_text(head + f"policy = '''\n{json.dumps(policy, indent=1)}\n'''\n")
+    grant = {"name": "g", "role": role, "region": REGION, "policy": policy}
+    other.write_text(json.dumps({"name": "reviewed", "grants": [grant]}, indent=1))  # JSON is YAML
+
+    nothing = world.everything_but_the_log()
+    assert "would be at version 1" in site.cli("profile", "apply", str(one), "--dry-run")
+    assert world.everything_but_the_log() == nothing
+    assert "profile reviewed is at version 1; grants: g" in site.cli("profile", "apply", str(one))
+    assert "is unchanged at version 1" in site.cli("profile", "apply", str(other))
+
+    other.write_text(other.read_text().replace("s3:GetObject", "s3:*"))
+    told = site.cli("profile", "apply", str(other), "--dry-run", "--expect-version", "1")
+    assert '-            "Action": "s3:GetObject",' in told.splitlines()
+    assert '+            "Action": "s3:*",' in told.splitlines()
+    assert [row["version"] for row in json.loads(site.cli("profile", "history", "reviewed", "--json"))] == [1]
+    answer = json.loads(site.cli("profile", "apply", str(other), "--json"))
+    assert (answer["version"], answer["changed"], answer["previous"]) == (2, True, 1)
+    late = _said(site.run("profile", "apply", str(one), "--expect-version", "1"))
+    assert "version 2 of profile reviewed is in force" in late.fails("precondition_failed")
+
+    assert "is at version 3" in site.cli("profile", "rollback", "reviewed", "--expect-version", "2")
+    assert site.cli("profile", "diff", "reviewed", "1", "3") == "versions 1 and 3 are the same\n"
+    assert json.loads(site.cli("profile", "show", "reviewed", "--version", "2", "--json"))["version"] == 2
+    shown = site.cli("profile", "show", "reviewed").partition("\n")[2]
+    assert json.loads(shown)["grants"][0]["policy"] == policy
+    assert ["reviewed", "3", "g"] in [line.split()[:3] for line in site.cli("profile", "list").splitlines()]
+    records = [each for each in world.audit(object="profile/reviewed", kind="decision") if each["allowed"]]
+    changes = [each["facts"]["version"] for each in records if each["facts"].get("changed")]
+    assert changes == [1, 1, 2, 2, 3]  # each was tried dry at first, but for the last
+    assert {each["name"] for each in records} == {f"operator:profile:{verb}" for verb in ("apply", "read", "rollback")}
+
+
+@pytest.mark.threat("G18")
+def test_of_two_operators_who_saw_the_same_version_one_wins(world: World, tmp_path: Path) -> None:
+    """The later request is refused by the gateway itself."""
+    everything = {"Version": "2012-10-17", "Statement": {"Effect": "Allow", "Action": "s3:*", "Resource": "*"}}
+    grant = {"name": "g", "role": world.seeded.role_arn, "region": REGION, "policy": everything}
+    path, visitor = tmp_path / "contended.yaml", world.operator()
+    path.write_text(json.dumps({"name": "contended", "grants": [grant]}))
+    world.site.cli("profile", "apply", str(path))
+    answers = [
+        visitor.call(
+            "PUT",
+            "/v1/profiles/contended",
+            {"name": "contended", "grants": [grant | {"duration": life}]},
+            headers={"If-Match": '"1"'},
+        )
+        for life in ("30m", "45m")
+    ]
+    assert [answer.status for answer in answers] == [200, 412]
+    assert answers[1].body["code"] == "precondition_failed"
+    assert answers[0].headers["etag"] == '"2"'
+    (now,) = world.rows("profile", name="contended")
+    assert (now["version"], "30m" in now["document"]) == (2, True)
+
+
+def test_a_profile_of_a_key_that_is_not_there(world: World, tmp_path: Path) -> None:
+    path = tmp_path / "keyless.yaml"
+    grant = {"name": "g", "role": world.seeded.role_arn, "region": REGION,
+             "policy_arns": ["arn:aws:iam::aws:policy/ReadOnlyAccess"]}  # fmt: skip
+    path.write_text(json.dumps({"name": "keyless", "upstream": "absent", "grants": [grant]}, indent=1))
+    for option in ([], ["--dry-run"]):
+        lines = _said(world.site.run("profile", "apply", str(path), *option)).names_faults("upstream_key_unknown")
+        assert lines == [f"{path}:3: upstream: no upstream key is named 'absent'"]
+    world.site.cli("profile", "check", str(path))  # which cannot know

@@ -42,7 +42,11 @@ INSTANCE_ROUTES: tuple[tuple[str, str, Any], ...] = (
 ADMIN_ROUTES: tuple[tuple[str, str, Any], ...] = (
     ("GET", "/v1/status", None),
     ("GET", "/v1/profiles", None),
+    ("GET", "/v1/profiles/web", None),
+    ("GET", "/v1/profiles/web/versions", None),
     ("PUT", "/v1/profiles/web", {}),
+    ("PUT", "/v1/profiles/web?dry_run=true", {}),
+    ("POST", "/v1/profiles/web/rollback", {"version": 1}),
     ("POST", "/v1/tickets", {"profile": PROFILE}),
     ("GET", "/v1/instances", None),
     ("GET", "/v1/instances/i-00000000000000000", None),
@@ -142,7 +146,7 @@ def test_the_routes_above_are_all_that_there_are(rough: Rough) -> None:
     assert [visitor.call(*route).status for route in INSTANCE_ROUTES if route[1] != "/v1/watch"] == [200, 200, 400]
     operator = world.operator()
     codes = [operator.call(*route).status for route in ADMIN_ROUTES]
-    assert codes == [200, 200, 400, 201, 200, 404, 404, 404, 200]
+    assert codes == [200, 200, 200, 200, 400, 400, 200, 201, 200, 404, 404, 404, 200]
 
 
 @pytest.mark.threat("B01")

@@ -210,16 +210,62 @@ def test_D13_an_aws_that_says_later_or_no_is_quoted_in_nothing(rough: Rough) -> 
         assert answer.headers["retry-after"] == "5"
         assert "words" not in json.dumps(answer.body)
         assert len(rough.door.asked) == calls + 1, "asked once"
+        asked_again(visitor)
     with rough.door.answering(says(403, "AccessDenied")):
-        answer = vend(visitor)
+        answer = vend(visitor, duration=900)
     record = refused(rough, answer, 502, "upstream_refused")
     assert "words" not in json.dumps([answer.body, record])
     assert record["facts"]["aws_code"] == "AccessDenied"
     begun = time.monotonic()
     with rough.door.misbehaving(hang):
-        refused(rough, vend(visitor), 503, "upstream_unavailable")
+        refused(rough, vend(visitor, duration=901), 503, "upstream_unavailable")
     assert time.monotonic() - begun < 5
-    assert vend(visitor).status == 200
+    asked_again(visitor)
+
+
+def asked_again(visitor: Visitor) -> None:
+    """Have something made that is not there yet, until AWS has answered: what failed before is forgotten then."""
+    deadline, seconds = time.monotonic() + 10, iter(range(1000, 1100))
+    while vend(visitor, duration=next(seconds)).status != 200:
+        assert time.monotonic() < deadline, "recovery within 10 s"
+        time.sleep(0.2)
+
+
+@pytest.mark.threat("D13", "D14")
+def test_D13_while_sts_throttles_it_is_asked_little_and_what_is_there_is_given(rough: Rough) -> None:
+    """Two workers ask for five seconds: without a breaker each request of the crowd would be one more call."""
+    _, served = rough.enrolled()
+    lease = vend(served).body["lease"]
+    crowd = [rough.enrolled()[1] for _ in range(6)]
+    over = threading.Event()
+
+    def press(visitor: Visitor) -> list[int]:
+        statuses = []
+        while not over.is_set():
+            answer = vend(visitor)
+            statuses.append(answer.status)
+            assert answer.code == "upstream_unavailable"
+            assert int(answer.headers["retry-after"]) >= 1
+        return statuses
+
+    with rough.door.answering(says(400, "Throttling")), ThreadPoolExecutor(len(crowd)) as pool:
+        calls = len(rough.door.asked_for("AssumeRole"))
+        pressing = [pool.submit(press, visitor) for visitor in crowd]
+        ends = time.monotonic() + 5
+        while time.monotonic() < ends:
+            answer = vend(served)
+            assert (answer.status, answer.body["lease"]) == (200, lease)
+        over.set()
+        refused_ones = sum(len(each.result(20)) for each in pressing)
+        calls = len(rough.door.asked_for("AssumeRole")) - calls
+    assert calls <= 2 * 12, "for each worker: four before it breaks, and one after each pause, which grow"
+    assert refused_ones > 2 * calls, "the control: they did press"
+    begun = time.monotonic()
+    while vend(crowd[0]).status != 200:
+        assert time.monotonic() - begun < 10, "recovery within 10 s"
+        time.sleep(0.1)
+    for visitor in crowd:  # in both workers
+        asked_again(visitor)
 
 
 def test_what_the_cloud_itself_denies_is_refused(rough: Rough) -> None:

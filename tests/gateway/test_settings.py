@@ -81,3 +81,25 @@ def test_where_the_gateway_is_found() -> None:
     assert anywhere.instance_address == "[fd00::5]:9001"
     assert anywhere.server_names == ("fd00::5",)
     assert read(LEAST | {"listen": {"admin": "10.0.0.5:8444"}}, {}).server_names == ("gateway.internal", "10.0.0.5")
+
+
+def test_trust_anchors() -> None:
+    anchor = {"certificates": "/etc/corp.pem", "profiles": ["web"]}
+    far = {**anchor, "crl": "/etc/corp.crl", "region": "eu-central-1"}
+    found = read({"names": ["a.example"], "trust_anchors": {"corp": anchor, "far": far}}, {}).trust_anchors
+    assert [(each.name, each.crl, each.region) for each in found] == [
+        ("corp", None, "us-east-1"),
+        ("far", "/etc/corp.crl", "eu-central-1"),
+    ]
+    for name, changed, fault in (
+        ("instances", {}, "trust_anchors.instances"),
+        ("a/b", {}, "trust_anchors.a/b"),
+        ("Corp", {}, "trust_anchors.Corp"),
+        ("corp", {"profiles": []}, "trust_anchors.corp.profiles"),
+        ("corp", {"profiles": ["*"]}, "trust_anchors.corp.profiles[0]"),
+        ("corp", {"odd": 1}, "trust_anchors.corp.odd"),
+        ("corp", {"region": "mars"}, "trust_anchors.corp.region"),
+    ):
+        document = {"names": ["a.example"], "trust_anchors": {name: {**anchor, **changed}}}
+        assert fault in faults(document)
+    assert not any("ANCHOR" in name for name in variables())

@@ -5,7 +5,7 @@ from datetime import datetime
 from functools import cache
 from typing import Any, Generic, NamedTuple, TypeVar
 
-from sqlalchemy import Connection, Executable, Select, Table, and_, bindparam, delete, select, update
+from sqlalchemy import Connection, Executable, Select, Table, and_, bindparam, delete, func, select, update
 
 from gateway.adapters.sql.engine import insert_if_absent
 from gateway.adapters.sql.schema import TABLES
@@ -66,6 +66,21 @@ class SqlLeases(SqlRows[Lease]):
         query = select(table).where(table.c.instance == instance, table.c.expires_at > now).order_by(table.c.id)
         return [Lease(*row) for row in self._connection.execute(query)]
 
+    def count_live(self, instance: str, now: datetime) -> int:
+        table = TABLES[Lease]
+        query = select(func.count()).where(table.c.instance == instance, table.c.expires_at > now)
+        return self._connection.scalars(query).one()
+
+    def newest(self, instance: str, plan_sha256: str, now: datetime) -> Lease | None:
+        places = {"instance": instance, "plan": plan_sha256, "now": now}
+        found = self._connection.execute(_newest_lease(), places).one_or_none()
+        return Lease(*found) if found else None
+
+    def spent(self, now: datetime, limit: int) -> Sequence[Lease]:
+        table = TABLES[Lease]
+        over = select(table).where(table.c.expires_at <= now, table.c.sealed_session.is_not(None))
+        return [Lease(*row) for row in self._connection.execute(over.order_by(table.c.expires_at).limit(limit))]
+
 
 class SqlInstances(SqlRows[Instance]):
     """`ports.Instances`."""
@@ -98,6 +113,18 @@ def _statements(table: Table, dialect: str) -> _Statements:
         swap=update(table).where(*same).values({column: bindparam(column.name) for column in others}),
         remove=delete(table).where(key == bindparam("old_key")),
     )
+
+
+@cache
+def _newest_lease() -> Select[Any]:
+    lease = TABLES[Lease].c
+    query = select(TABLES[Lease]).where(
+        lease.plan_sha256 == bindparam("plan"),
+        lease.instance == bindparam("instance"),
+        lease.expires_at > bindparam("now"),
+        lease.sealed_session.is_not(None),
+    )
+    return query.order_by(lease.expires_at.desc(), lease.id).limit(1)
 
 
 def _shape(equal: Mapping[str, Any]) -> Shape:

@@ -8,12 +8,14 @@ again.
 """
 
 import ipaddress
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import datetime, timedelta
+from typing import Any
 
 from gateway.core.attest.ec2 import Claims
 from gateway.core.attest.facts import InstanceFacts
 from gateway.core.errors import Refusal
+from gateway.wire.messages import instant
 
 LAUNCH_SKEW = timedelta(minutes=5)
 # SPIRE's tolerance for the same check (aws_iid): both are attached within one launch, seconds apart.
@@ -59,6 +61,27 @@ def admit(claims: Claims, facts: InstanceFacts, rules: Rules, now: datetime, sou
     ):
         if not holds:
             raise Refusal("evidence_refused", reason=reason)
+
+
+def record(claims: Claims, facts: InstanceFacts, rules: Rules, instance_ticket: bool) -> dict[str, Any]:
+    """What is kept of an admission, in plain values: the document's claims, what AWS said, and which checks were made.
+
+    Grants may ask for each of them (core.conditions, core.lease).
+    """
+    checks = {
+        "identity_document": True,
+        "source_address": rules.source_address,
+        "root_volume": rules.root_volume,
+        "instance_ticket": instance_ticket,
+    }
+    return {
+        **asdict(claims),
+        "pending_time": instant(claims.pending_time),
+        "public_ip": facts.public_ip,
+        "vpc": facts.vpc_id,
+        "tags": dict(facts.tags),
+        "checks": [name for name, made in checks.items() if made],
+    }
 
 
 def _comes_from(source: str | None, facts: InstanceFacts) -> bool:

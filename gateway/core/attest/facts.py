@@ -1,6 +1,7 @@
 """What AWS itself says about an instance, as DescribeInstances gives it."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from datetime import datetime
 
 
@@ -22,3 +23,5 @@ class InstanceFacts:
     launch_time: datetime
     root_attached: datetime | None = None
     interface_attached: datetime | None = None
+    vpc_id: str | None = None
+    tags: Mapping[str, str] = field(default_factory=dict)

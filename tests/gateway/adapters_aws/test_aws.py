@@ -8,6 +8,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,7 @@ from gateway.core.errors import Refusal
 from gateway.core.model import SessionRequest
 from gateway.ports import OpenableKey
 from gateway.settings import read
+from gateway.wire.messages import instant
 from gateway.wire.secret import Secret
 from tests.end_to_end.door import ListeningDoor, Reply
 from tests.gateway.web_server import pki
@@ -37,6 +39,10 @@ REQUEST = SessionRequest(
     tags={"gateway:instance": "i-0123456789abcdef0", "gateway:lease": "abc"},
 )
 NOBODY = "http://127.0.0.1:1"
+WHO = (
+    "<AssumedRoleUser><Arn>arn:aws:sts::111122223333:assumed-role/reader/i-0123456789abcdef0</Arn>"
+    "<AssumedRoleId>AROA1:i-0123456789abcdef0</AssumedRoleId></AssumedRoleUser>"
+)
 
 
 @pytest.fixture
@@ -69,7 +75,7 @@ def session(
     inside = element("AccessKeyId", access_key_id) + element("SecretAccessKey", "s") + element("SessionToken", "t")
     return (
         '<AssumeRoleResponse xmlns="https://sts.amazonaws.com/doc/2011-06-15/"><AssumeRoleResult><Credentials>'
-        f"{inside}{element('Expiration', expiration)}</Credentials></AssumeRoleResult>{more}</AssumeRoleResponse>"
+        f"{inside}{element('Expiration', expiration)}</Credentials>{WHO}</AssumeRoleResult>{more}</AssumeRoleResponse>"
     ).encode()
 
 
@@ -101,11 +107,11 @@ def test_one_call_with_everything_in_it_signed_by_the_vaulted_key(door: Listenin
     vaulted = Vaulted()
     aws = Aws(door.endpoint)
     with door.answering(lambda _: Reply(200, session())):
-        answer = aws.assume_role(vaulted.key, REQUEST, "abc")
+        answer = aws.session(vaulted.key, REQUEST)
         assert vaulted.opened == 1
-        aws.assume_role(vaulted.key, REQUEST, "abc")
+        aws.session(vaulted.key, REQUEST)
     assert vaulted.opened == 2, "once for each signature, and not kept"
-    assert (answer.lease, answer.access_key_id, answer.expiration) == ("abc", "ASIA1", "2030-01-02T03:04:05Z")
+    assert (answer.access_key_id, instant(answer.expires_at)) == ("ASIA1", "2030-01-02T03:04:05Z")
     asked = door.asked[0]
     assert asked.fields == {
         "Action": "AssumeRole",
@@ -124,10 +130,39 @@ def test_one_call_with_everything_in_it_signed_by_the_vaulted_key(door: Listenin
     assert "/us-east-1/sts/aws4_request" in asked.headers["authorization"]
 
 
+def test_a_federation_token_has_a_name_and_no_source_identity(door: ListeningDoor) -> None:
+    request = replace(
+        REQUEST,
+        role=None,
+        session_name="i-0123456789abcdef0.abcdef012345",
+        source_identity=None,
+        policy_arns=("arn:aws:iam::aws:policy/ReadOnlyAccess",),
+    )
+    body = (
+        session().replace(b"AssumeRole", b"GetFederationToken")
+        .replace(WHO.encode(), b"<FederatedUser><Arn>arn:aws:sts::111122223333:federated-user/i-0123456789abcdef0."
+                               b"abcdef012345</Arn><FederatedUserId>111122223333:i-0</FederatedUserId></FederatedUser>")
+    )  # fmt: skip
+    with door.answering(lambda _: Reply(200, body)):
+        answer = Aws(door.endpoint).session(KEY, request)
+    assert answer.principal == "arn:aws:sts::111122223333:federated-user/i-0123456789abcdef0.abcdef012345"
+    fields = door.asked[0].fields
+    assert (fields["Action"], fields["Name"]) == ("GetFederationToken", request.session_name)
+    assert fields["PolicyArns.member.1.arn"] == "arn:aws:iam::aws:policy/ReadOnlyAccess"
+    assert {"RoleArn", "RoleSessionName", "SourceIdentity", "ExternalId"}.isdisjoint(fields)
+
+
+def test_an_external_id_is_sent_when_the_grant_has_one(door: ListeningDoor) -> None:
+    with door.answering(lambda _: Reply(200, session())):
+        Aws(door.endpoint).session(KEY, replace(REQUEST, external_id="their-id"))
+        Aws(door.endpoint).session(KEY, REQUEST)
+    assert [asked.fields.get("ExternalId") for asked in door.asked] == ["their-id", None]
+
+
 @pytest.mark.threat("D05")
 def test_D05_another_time_zone_is_the_same_moment(door: ListeningDoor) -> None:
     with door.answering(lambda _: Reply(200, session("2030-01-02T05:04:05+02:00"))):
-        assert Aws(door.endpoint).assume_role(KEY, REQUEST, "abc").expiration == "2030-01-02T03:04:05Z"
+        assert instant(Aws(door.endpoint).session(KEY, REQUEST).expires_at) == "2030-01-02T03:04:05Z"
 
 
 @pytest.mark.threat("D05", "D13")
@@ -149,7 +184,7 @@ def test_D05_another_time_zone_is_the_same_moment(door: ListeningDoor) -> None:
 )
 def test_D05_what_is_no_session_is_refused(door: ListeningDoor, body: bytes) -> None:
     with door.answering(lambda _: Reply(200, body)):
-        refusal = refused(lambda: Aws(door.endpoint).assume_role(KEY, REQUEST, "abc"))
+        refusal = refused(lambda: Aws(door.endpoint).session(KEY, REQUEST))
     assert (refusal.code, refusal.reason) == ("upstream_refused", "aws_answer_malformed")
     assert "words" not in _everything(refusal)
 
@@ -177,7 +212,7 @@ def test_D13_errors_become_later_or_no_and_carry_no_words_of_aws(
     door: ListeningDoor, status: int, body: bytes, code: str, retry_after: int | None
 ) -> None:
     with door.answering(lambda _: Reply(status, body)):
-        refusal = refused(lambda: Aws(door.endpoint).assume_role(KEY, REQUEST, "abc"))
+        refusal = refused(lambda: Aws(door.endpoint).session(KEY, REQUEST))
     assert (refusal.code, refusal.retry_after) == (code, retry_after)
     assert len(door.asked) == 1, "asked once, not again"
     assert "words" not in _everything(refusal)
@@ -189,7 +224,7 @@ def test_D13_errors_become_later_or_no_and_carry_no_words_of_aws(
 def test_D13_an_aws_that_hangs_or_is_gone_is_unavailable_within_5_seconds(door: ListeningDoor) -> None:
     begun = time.monotonic()
     with door.misbehaving(_hang):
-        refusal = refused(lambda: Aws(door.endpoint).assume_role(KEY, REQUEST, "abc"))
+        refusal = refused(lambda: Aws(door.endpoint).session(KEY, REQUEST))
     assert (refusal.code, refusal.retry_after) == ("upstream_unavailable", 5)
     with door.misbehaving(
         lambda connection, _: connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 99\r\n\r\n<Ass")
@@ -203,7 +238,7 @@ def test_a_key_that_does_not_open_is_told_as_it_is(door: ListeningDoor) -> None:
     def altered() -> Secret:
         raise Refusal("internal_error", reason="sealed_value_altered")
 
-    refusal = refused(lambda: Aws(door.endpoint).assume_role(OpenableKey("main", "AKIA1", altered), REQUEST, "abc"))
+    refusal = refused(lambda: Aws(door.endpoint).session(OpenableKey("main", "AKIA1", altered), REQUEST))
     assert refusal.reason == "sealed_value_altered"
     assert door.asked == []
 

@@ -34,6 +34,14 @@ class Said(NamedTuple):
         assert self.err.isprintable() or self.err.replace("\n", "").isprintable()
         return self.err
 
+    def names_faults(self, code: str) -> list[str]:
+        """Assert that it failed so, behind at least one line for a fault; return these lines."""
+        *faults, error, hint = self.err.splitlines(keepends=True)
+        assert faults, self
+        Said(self.status, self.out, error + hint).fails(code)
+        assert all(fault[:-1].isprintable() for fault in faults)
+        return [fault[:-1] for fault in faults]
+
     def succeeds(self) -> str:
         """Assert that it did; return what it printed."""
         assert (self.status, self.err) == (0, ""), self
@@ -44,7 +52,10 @@ Run = Callable[..., Said]
 
 
 class FakeGateway:
-    """Answers every request with `status` and `answer` (bytes, or what JSON has)."""
+    """Answers every request with `status` and `answer` (bytes, or what JSON has).
+
+    `answers` has others by path, or by method and path; a pair is a status and an answer.
+    """
 
     def __init__(self, pki: Pki) -> None:
         fake = self
@@ -55,9 +66,12 @@ class FakeGateway:
             def answer(self) -> None:
                 body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
                 fake.asked.append((self.command, self.path, json.loads(body) if body else None))
-                found = fake.answers.get(self.path.partition("?")[0], fake.answer)
+                fake.fields.append(dict(self.headers))
+                path = self.path.partition("?")[0]
+                found = fake.answers.get(f"{self.command} {path}", fake.answers.get(path, fake.answer))
+                status, found = found if isinstance(found, tuple) else (fake.status, found)
                 raw = found if isinstance(found, bytes) else json.dumps(found).encode()
-                self.send_response(fake.status)
+                self.send_response(status)
                 self.send_header("Content-Length", str(len(raw)))
                 self.end_headers()
                 self.wfile.write(raw)
@@ -75,6 +89,7 @@ class FakeGateway:
         self.answer: Any = {}
         self.answers: dict[str, Any] = {}
         self.asked: list[tuple[str, str, Any]] = []
+        self.fields: list[dict[str, str]] = []  # the header fields of each
         self._server = Server(("127.0.0.1", 0), Listener)
         self._server.socket = pki.server_context().wrap_socket(
             self._server.socket, server_side=True, do_handshake_on_connect=False

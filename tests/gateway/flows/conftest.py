@@ -20,21 +20,20 @@ from gateway.adapters.sql.store import SqlStore
 from gateway.core.attest.facts import InstanceFacts
 from gateway.core.audit import Name
 from gateway.core.identity import Identity
-from gateway.core.model import Certificate, Instance, InstanceState, Profile, SealRecord, SessionRequest
+from gateway.core.model import Certificate, Instance, InstanceState, Profile, SealRecord, Session, SessionRequest
 from gateway.flows.initialize import Initialize
 from gateway.flows.issue import Issue
 from gateway.flows.journal import Call, Journal
 from gateway.flows.publish import Publish
 from gateway.flows.server_identity import ServerIdentities
-from gateway.flows.vault import UpstreamKeys
+from gateway.flows.vault import SealedSessions, UpstreamKeys
 from gateway.flows.vend import Vend
 from gateway.ports import OpenableKey
-from gateway.wire.messages import CredentialsAnswer, instant
 from gateway.wire.secret import Secret
 
 START = datetime(2030, 1, 1, 12, 0, 0, 250_000, tzinfo=UTC)
 ACCOUNT, REGION = "111122223333", "us-east-1"
-PROFILE = {
+PROFILE: dict[str, Any] = {
     "name": "web",
     "grants": [
         {
@@ -65,7 +64,7 @@ class Aws:
     """`ports.Cloud` and `ports.Upstream`: `ends` says when a session ends; `meanwhile` is done while it is made."""
 
     time: Time
-    ends: Callable[[SessionRequest], str]
+    ends: Callable[[SessionRequest], datetime]
     meanwhile: Callable[[], object] = lambda: None
     asked: list[SessionRequest] = field(default_factory=list)
 
@@ -75,10 +74,11 @@ class Aws:
     def account(self, key: OpenableKey) -> str:
         return ACCOUNT
 
-    def assume_role(self, key: OpenableKey, request: SessionRequest, lease: str) -> CredentialsAnswer:
+    def session(self, key: OpenableKey, request: SessionRequest) -> Session:
         self.asked.append(request)
         self.meanwhile()
-        return CredentialsAnswer(lease, f"ASIA{len(self.asked)}", "a secret", "a token", self.ends(request))
+        ends = self.ends(request).replace(microsecond=0)
+        return Session(f"ASIA{len(self.asked)}", "a secret", "a token", ends, "arn:aws:sts::1:x", "AROA:x")
 
 
 @dataclass
@@ -92,24 +92,29 @@ class Gateway:
     journal: Journal
     publish: Publish
     aws: Aws
+    url: str
 
     def call(self, name: Name = Name.INSTANCE_CREDENTIALS_VEND) -> Call:
         return Call(name, clock.request_id(), "127.0.0.1")
 
     def enrolled(self, instance_id: str = "i-0123456789abcdef0", life: timedelta = timedelta(hours=24)) -> Identity:
         """An instance with a certificate, as enrolment leaves them."""
-        name = InstanceName("td", ACCOUNT, REGION, instance_id)
-        key = keys.generate()
-        made = self.issue.certificate("instances", INSTANCE, name, key.public_key(), self.time(), life)
+        made = self.certified(instance_id, life)
         row = Instance(
-            name.uri, ACCOUNT, REGION, instance_id, "web", InstanceState.ENROLLED, made.key_sha256, self.time(), {}
+            made.subject, ACCOUNT, REGION, instance_id, "web", InstanceState.ENROLLED, made.key_sha256, self.time(), {}
         )
         assert self.store.write(lambda tx: tx.instances.add(row) and tx.certificates.add(made))
         return Identity(row, made)
 
+    def certified(self, instance_id: str, life: timedelta = timedelta(hours=24)) -> Certificate:
+        """A certificate for an instance of this id, with a key of its own, on no record yet."""
+        name, key = InstanceName("td", ACCOUNT, REGION, instance_id), keys.generate()
+        return self.issue.certificate("instances", INSTANCE, name, key.public_key(), self.time(), life)
+
     def vend(self) -> Vend:
-        keys = UpstreamKeys(self.store, self.journal, self.vault, self.aws, self.time)
-        return Vend(self.store, self.journal, keys, self.aws, self.time, clock.random_bytes)
+        keys = UpstreamKeys(self.journal, self.vault, self.aws, self.time)
+        sealed = SealedSessions(self.vault)
+        return Vend(self.store, self.journal, keys, sealed, self.aws, self.time, clock.random_bytes)
 
     def identities(self, *names: str) -> ServerIdentities:
         return ServerIdentities(
@@ -134,13 +139,13 @@ def gateway(tmp_path: Path) -> Iterator[Gateway]:
     vault = MasterKey(Secret(clock.random_bytes(32)), clock.random_bytes)
     journal = Journal(store)
     issue = Issue(store, vault, clock.random_bytes, "http://gateway.example/crl/instances.crl")
-    aws = Aws(time, lambda request: instant(time() + request.duration))
-    made = Gateway(store, time, vault, issue, journal, Publish(store, issue, time, clock.random_bytes), aws)
+    aws = Aws(time, lambda request: time() + request.duration)
+    made = Gateway(store, time, vault, issue, journal, Publish(store, issue, time, clock.random_bytes), aws, url)
     seal = SealRecord("master", "passphrase", {}, b"")
     Initialize(journal, vault, time, clock.random_bytes).run(
         made.call(Name.OPERATOR_GATEWAY_INITIALIZE), seal, "td", "alice", csr.make(keys.generate())
     )
-    UpstreamKeys(store, journal, vault, aws, time).take_in(
+    UpstreamKeys(journal, vault, aws, time).take_in(
         made.call(Name.OPERATOR_KEY_IMPORT), "main", "AKIAIOSFODNN7EXAMPLE", Secret("double-secret"), "alice"
     )
     assert store.write(lambda tx: tx.profiles.add(Profile("web", 1, PROFILE, time(), "alice")))

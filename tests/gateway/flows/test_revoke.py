@@ -55,16 +55,16 @@ def test_B09_whatever_becomes_of_the_crl_the_revocation_is_done_and_said_so(gate
     assert found.state is InstanceState.REVOKED
     assert gateway.publish.due()
     gateway.time.passes(timedelta(seconds=1))
-    Housekeeping(gateway.publish).tick()
+    Housekeeping(gateway.publish, gateway.store, gateway.time).tick()
     assert listed(gateway) == {identity.certificate.serial}
     assert not gateway.publish.due()
 
 
 @pytest.mark.threat("B09")
 @pytest.mark.parametrize("error", [Refusal("store_unavailable"), ValueError("of the linter"), KeyError("of ours")])
-def test_B09_housekeeping_goes_on_after_any_failure(error: Exception) -> None:
+def test_B09_housekeeping_goes_on_after_any_failure(gateway: Gateway, error: Exception) -> None:
     failing = Failing(error)
-    housekeeping = Housekeeping(failing)
+    housekeeping = Housekeeping(failing, gateway.store, gateway.time)
     housekeeping.tick()
     housekeeping.tick()
     assert failing.asked == 2
@@ -120,7 +120,7 @@ def test_B08_numbers_rise_and_there_is_always_a_list_that_is_valid_for_a_while(g
     numbers = []
     identity = gateway.enrolled()
     for hour in range(3):
-        Housekeeping(gateway.publish).tick()
+        Housekeeping(gateway.publish, gateway.store, gateway.time).tick()
         crl = x509.load_der_x509_crl(gateway.publish.current().der)
         numbers.append(crl.extensions.get_extension_for_class(x509.CRLNumber).value.crl_number)
         assert crl.next_update_utc is not None

@@ -77,4 +77,4 @@ def test_continue_is_said_only_when_the_head_is_acceptable_and_the_body_is_await
 @pytest.mark.threat("C08")
 def test_405_names_the_methods(plain: Serving) -> None:
     (answer,) = send(plain.address, b"TRACE / HTTP/1.1\r\nHost: gateway.test\r\n\r\n")
-    assert answer.headers["allow"] == "GET, HEAD, POST, PUT, PATCH, DELETE"
+    assert answer.headers["allow"] == "GET, HEAD, POST, PUT, PATCH, DELETE, LIST"

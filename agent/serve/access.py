@@ -1,0 +1,67 @@
+"""Which local user may have which grant, by which way: one rule, and every door asks it. Pure."""
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+
+from agent.serve.guard import Refused
+from gateway.wire.messages import GrantSummary
+
+
+@dataclass(frozen=True, slots=True)
+class Offer:
+    """A grant on this machine: the ways (of `DELIVERIES`) by which it may go, and the users who may have it (with their
+    uids) beside root and the agent's own.
+    """
+
+    name: str
+    ways: tuple[str, ...]
+    users: tuple[tuple[str, int], ...] = ()
+
+
+def resolve(
+    grants: Iterable[GrantSummary], uid_of: Callable[[str], int | None]
+) -> tuple[dict[str, Offer], frozenset[str]]:
+    """The offers by name, and the names that are no user of this machine: such a name allows nobody."""
+    offers: dict[str, Offer] = {}
+    unknown: set[str] = set()
+    for grant in grants:
+        found = [(user, uid_of(user)) for user in dict.fromkeys(grant.users)]
+        unknown.update(user for user, uid in found if uid is None)
+        known = tuple((user, uid) for user, uid in found if uid is not None)
+        offers[grant.name] = Offer(grant.name, grant.deliver, known)
+    return offers, frozenset(unknown)
+
+
+def may(offer: Offer, uid: int, own: int) -> bool:
+    """The rule. `own` is the uid of the agent."""
+    return uid in (0, own) or any(uid == each for _, each in offer.users)
+
+
+def check_user(offer: Offer | None, uid: int, own: int) -> Offer:
+    """The offer, if it is for this user. What is not for him and what is not there look alike. Raises Refused."""
+    if offer is None or not may(offer, uid, own):
+        raise Refused(403, "AccessDenied", f"There is no such grant for the user with uid {uid}")
+    return offer
+
+
+def check_way(offer: Offer, way: str) -> None:
+    """Raises Refused when the profile does not let the grant go by this way, whoever asks."""
+    if way not in offer.ways:
+        raise Refused(
+            403, "AccessDenied", f"The grant {offer.name} is not delivered by {way}, but by {_list(offer.ways)}"
+        )
+
+
+def choose(offers: Mapping[str, Offer], way: str | None, uid: int, own: int) -> Offer:
+    """The only grant that this user may have (by this way, if one is named). Raises Refused when it is not one."""
+    his = [offer for offer in offers.values() if may(offer, uid, own) and (way is None or way in offer.ways)]
+    if len(his) == 1:
+        return his[0]
+    by = f" by {way}" if way else ""
+    if not his:
+        raise Refused(404, "NotFound", f"There is no grant{by} for the user with uid {uid}")
+    raise Refused(404, "NotFound", f"There is more than one grant{by}, name one: {_list(each.name for each in his)}")
+
+
+def _list(words: Iterable[str]) -> str:
+    return ", ".join(sorted(words)) or "nothing"
