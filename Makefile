@@ -5,7 +5,7 @@ PYTHON ?= python3
 VENV := .venv/bin
 PIP_FLAGS := --quiet --no-cache-dir --disable-pip-version-check --require-hashes
 
-.PHONY: help demo test long stress clients bench lint lock clean setup
+.PHONY: help demo test long stress clients corpus mutate bench catalog lint lock clean setup
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -27,9 +27,21 @@ stress: .venv/ready .cloud-venv/ready ## a million requests of instances that ar
 clients: .venv/ready .cloud-venv/ready .clients-venv/ready tests/clients/js/ready ## real clients across an expiry: 20 minutes; writes docs/clients.md
 	@$(VENV)/python -m tests.clients
 
-bench: .venv/ready .cloud-venv/ready ## how fast it is: the agent, its credential_process, vending; printed, never asserted
+bench: .venv/ready .cloud-venv/ready ## how fast it is: agent, vending, policy, calls signed and carried; printed, never asserted
 	@$(VENV)/python -m bench.agent
 	@$(VENV)/python -m bench.vend
+	@$(VENV)/python -m bench.policy
+	@$(VENV)/python -m bench.proxy
+	@$(VENV)/python -m bench.sign
+
+corpus: .venv/ready ## a real request of every operation of every AWS service: routed, and signed again as botocore does; 3 minutes
+	@$(VENV)/python -m tests.corpus
+
+mutate: .venv/ready ## do the policy engine's tests notice? each mutant is a small change of its code; ARGS="matching --every 3"
+	@$(VENV)/python -m tests.mutation $(ARGS)
+
+catalog: .catalog-venv/ready ## which IAM actions operations take: written anew from what is pinned in requirements/catalog.in
+	@PYTHONPATH=. .catalog-venv/bin/python -m deploy.make_catalog
 
 lint: .venv/ready ## ruff and mypy
 	@$(VENV)/ruff check . && $(VENV)/ruff format --check . && $(VENV)/mypy
@@ -43,12 +55,14 @@ lock: ## write the lock files anew from pyproject.toml, requirements/*.in and pa
 	$(LOCK) --extra test pyproject.toml -o requirements/dev.txt
 	$(LOCK) --extra server -c requirements/dev.txt pyproject.toml -o requirements/server.txt
 	$(LOCK) -c requirements/dev.txt pyproject.toml -o requirements/agent.txt
+	$(LOCK) --extra calls -c requirements/dev.txt pyproject.toml -o requirements/agent-calls.txt
 	$(LOCK) requirements/cloud.in -o requirements/cloud.txt
 	$(LOCK) requirements/clients.in -o requirements/clients.txt
+	$(LOCK) requirements/catalog.in -o requirements/catalog.txt
 	cd tests/clients/js && rm -rf package-lock.json node_modules ready && npm install --package-lock-only
 
 clean: ## remove the environments and everything that runs leave behind
-	rm -rf .venv .cloud-venv .clients-venv tests/clients/js/node_modules tests/clients/js/ready .demo dist .mypy_cache .ruff_cache .hypothesis
+	rm -rf .venv .cloud-venv .clients-venv .catalog-venv tests/clients/js/node_modules tests/clients/js/ready .demo .aws-models dist .mypy_cache .ruff_cache .hypothesis
 
 .venv/locked: requirements/dev.txt
 	@echo "preparing .venv (once; about a minute)" >&2
@@ -62,6 +76,12 @@ clean: ## remove the environments and everything that runs leave behind
 # The project itself goes in without build isolation: hatchling is in the lock file, so nothing unpinned is fetched.
 .venv/ready: .venv/locked pyproject.toml
 	@$(VENV)/python -m pip install --quiet --no-cache-dir --disable-pip-version-check --no-deps --no-build-isolation -e .
+	@touch $@
+
+# The sources of gateway/catalog, and nothing of ours.
+.catalog-venv/ready: requirements/catalog.txt
+	@rm -rf .catalog-venv && $(PYTHON) -m venv .catalog-venv
+	@.catalog-venv/bin/python -m pip install $(PIP_FLAGS) -r requirements/catalog.txt
 	@touch $@
 
 .cloud-venv/ready: requirements/cloud.txt

@@ -11,6 +11,7 @@ import socket
 import ssl
 import threading
 from contextlib import suppress
+from email.message import Message
 from typing import Any, TypeVar
 
 from agent.errors import Fault, Problem
@@ -27,7 +28,7 @@ ANSWER = 10.0
 """Seconds without a byte of an answer."""
 
 _LONGEST = 65536
-_KEPT = 4
+_KEPT = 32
 
 T = TypeVar("T")
 
@@ -67,12 +68,20 @@ class Client:
             except (OSError, http.client.HTTPException) as error:
                 connection.close()
                 if not kept or isinstance(error, TimeoutError):
-                    raise _unheard(self.address, error) from None
+                    raise unheard(self.address, error) from None
             else:
                 self._give_back(connection)
                 if 200 <= status < 300:
                     return raw
-                raise _problem(status, headers, raw)
+                raise refusal(status, headers, raw)
+
+    def connect(self) -> ssl.SSLSocket:
+        """Another connection, verified as all are, for a conversation of the caller's own. Raises Fault."""
+        try:
+            plain = socket.create_connection((self.address.host, self.address.port), CONNECT)
+            return self._context.wrap_socket(plain, server_hostname=self.address.host, suppress_ragged_eofs=False)
+        except OSError as error:
+            raise unheard(self.address, error) from None
 
     def close(self) -> None:
         """Close what is idle now, and what is in use as soon as it is idle."""
@@ -110,11 +119,11 @@ def fetch_root(address: Address, pin: str) -> bytes:
     try:
         status, headers, raw = exchange(connection, "GET", "/v1/ca", b"", ANSWER)
     except (OSError, http.client.HTTPException) as error:
-        raise _unheard(address, error) from None
+        raise unheard(address, error) from None
     finally:
         connection.close()
     if status != 200:
-        raise _problem(status, headers, raw)
+        raise refusal(status, headers, raw)
     try:
         der = ssl.PEM_cert_to_DER_cert(raw.decode("ascii"))
     except ValueError:
@@ -178,7 +187,8 @@ def _notice_a_dead_peer(connection: http.client.HTTPSConnection) -> None:
         connection.sock.setsockopt(socket.IPPROTO_TCP, option, seconds)
 
 
-def _unheard(address: Address, error: Exception) -> Fault:
+def unheard(address: Address, error: Exception) -> Fault:
+    """Why there is no answer."""
     if isinstance(error, ssl.SSLCertVerificationError):
         hint = "Check the gateway's certificate, its names, and the clocks. Nothing was sent."
         return Fault("gateway_untrusted", f"{address} is not trusted: {error.verify_message}", hint)
@@ -189,15 +199,19 @@ def _unheard(address: Address, error: Exception) -> Fault:
     return Fault("gateway_unreachable", f"{address}: {why or type(error).__name__}", hint)
 
 
-def _problem(status: int, headers: http.client.HTTPMessage, raw: bytes) -> Problem:
+def refusal(status: int, headers: Message, raw: bytes) -> Problem:
     """What an answer that is no success says. Text of the gateway is cut and printable before it reaches a log."""
-    code, detail = "unexpected_answer", ""
+    code, detail, request_id = "unexpected_answer", "", ""
     if headers.get_content_type() == MEDIA_TYPE:
         with suppress(Malformed, AttributeError):
             document = loads(raw)
             code = str(document.get("code"))
             detail = "".join(c for c in str(document.get("detail") or "") if c.isprintable())[:200]
+            request_id = str(document.get("instance") or "").removeprefix("urn:uuid:")
     if not re.fullmatch(r"[a-z_]{1,64}", code):
         code = "unexpected_answer"
     after = headers.get("Retry-After", "")
-    return Problem(code, status, detail, float(after) if re.fullmatch(r"[0-9]{1,6}", after) else 0.0)
+    problem = Problem(code, status, detail, float(after) if re.fullmatch(r"[0-9]{1,6}", after) else 0.0)
+    if re.fullmatch(r"[0-9a-f-]{1,64}", request_id):
+        problem.request_id = request_id
+    return problem

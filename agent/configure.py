@@ -16,18 +16,22 @@ from agent.errors import Fault
 from agent.files import LONGEST
 
 MARK = "# written by 'trusted-gateway-agent configure', which takes it away again with --remove"
-_OURS = re.compile(r"(credential_process|region) = ")
+_OURS = re.compile(r"(credential_process|region|endpoint_url) = ")
 _REGION = re.compile(r"[a-z0-9-]{1,32}")
 _NAME = re.compile(r"[A-Za-z0-9._-]{1,64}")
 
 
 @dataclass(frozen=True, slots=True)
 class Profile:
-    """A profile to be written. Raises Fault `profile_refused` when the file could not hold it."""
+    """A profile to be written. `endpoint` is where its calls go, None for AWS.
+
+    Raises Fault `profile_refused` when the file could not hold it.
+    """
 
     name: str
     command: str
     region: str | None = None
+    endpoint: str | None = None
 
     def __post_init__(self) -> None:
         if not _NAME.fullmatch(self.name) or not _REGION.fullmatch(self.region or "none"):
@@ -37,7 +41,8 @@ class Profile:
     def lines(self) -> list[str]:
         """What stands in the file, with line ends."""
         region = [f"region = {self.region}\n"] if self.region else []
-        return [f"{header(self.name)}\n", f"{MARK}\n", f"credential_process = {self.command}\n", *region]
+        endpoint = [f"endpoint_url = {self.endpoint}\n"] if self.endpoint else []
+        return [f"{header(self.name)}\n", f"{MARK}\n", f"credential_process = {self.command}\n", *region, *endpoint]
 
 
 def command(python: str, script: str, socket: str, grant: str) -> str:

@@ -6,9 +6,14 @@ import os
 import threading
 import traceback
 from contextlib import ExitStack
+from dataclasses import replace
 from typing import Any
 
 from agent import process
+from agent.calls.door import CallsDoor
+from agent.calls.dummy import Dummies
+from agent.calls.signing import Signing
+from agent.credentials import Lent, Supplied, Unavailable
 from agent.evidence.ec2 import Metadata
 from agent.identity import Directory, Memory, Store
 from agent.lifecycle import Lifecycle
@@ -22,6 +27,9 @@ log = logging.getLogger("agent")
 
 class Daemon:
     """A running agent. Raises Fault when it cannot start; whatever it opened is closed again by `close`."""
+
+    doors: Doors
+    lifecycle: Lifecycle
 
     def __init__(
         self, settings: Settings, world: World, *, notify_socket: str | None = None, memory_locked: bool = False
@@ -42,20 +50,37 @@ class Daemon:
             store = directory = Directory(settings.state_dir)
             self._closing.callback(directory.close)
         metadata = Metadata(settings.metadata)
+        self.dummies = Dummies(self._world)
+        signing = Signing(self.dummies, lambda *asked: self.lifecycle.ask_for(*asked), self._world.now)
+        self.calls = CallsDoor(
+            settings.calls,
+            settings.run_dir,
+            dummies=self.dummies,
+            signing=signing,
+            vended=lambda grant, wait: self.lifecycle.credentials.lend(grant, wait),
+            client=lambda: self.lifecycle.client(),
+            report=lambda problem, client: self.lifecycle.report(problem, client),
+            check_state=lambda: self.doors.desk.check_state(),
+            now=self._world.now,
+        )
+        self._closing.callback(self.calls.close)
         self.doors = Doors(
             settings,
             self._world,
-            lend=lambda grant, wait: self.lifecycle.credentials.lend(grant, wait),
+            lend=self._lend,
             state=lambda: self.lifecycle.state,
             status=self._status,
             instance=lambda: self.lifecycle.identity.instance if self.lifecycle.identity else "",
             metadata=metadata.get,
+            calls=self.calls,
+            sign=signing.ask,
         )
         self._closing.callback(self.doors.close)
         self.lifecycle = Lifecycle(
             self._world,
             Standing(self._world, store),
             metadata,
+            self.dummies,
             publish=self.doors.publish,
             changed=self.doors.update,
             announce=self._announce,
@@ -93,11 +118,29 @@ class Daemon:
         log.info("ready" if state == "enrolled" else state)
         process.notify(self._notify_socket, f"READY=1\nSTATUS={state}")
 
+    def _lend(self, grant: str, wait: float) -> Lent:
+        """The dummy key of a grant that has one, and no session beside it that could be had instead."""
+        if not self.dummies.has(grant):
+            return self.lifecycle.credentials.lend(grant, wait)
+        if problem := self.calls.problem:
+            raise Unavailable(problem, f"The grant {grant} goes by the endpoint for calls, which is not there")
+        return self.dummies.lend(grant)
+
+    def _supplied(self) -> list[Supplied]:
+        """Every grant once, with what its programs are lent."""
+        found = {each.name: each for each in self.lifecycle.credentials.supplied()}
+        for each in self.dummies.supplied():
+            beside = found.get(each.name)
+            problem = each.problem or self.calls.problem or (beside.problem if beside else None)
+            remaining = 0 if self.calls.problem else each.remaining_seconds
+            found[each.name] = replace(each, remaining_seconds=remaining, problem=problem)
+        return [found[name] for name in sorted(found)]
+
     def _status(self, his: list[str]) -> bytes:
         """The status document, with these grants: no secrets. `healthy` is what `status` exits by."""
         lifecycle = self.lifecycle
         identity = lifecycle.identity
-        grants = [grant for grant in lifecycle.credentials.supplied() if grant.name in his]
+        grants = [grant for grant in self._supplied() if grant.name in his]
         valid = identity is not None and identity.ends > self._world.now()
         shown: list[dict[str, Any]] = [
             {

@@ -18,7 +18,11 @@ class Fault(Exception):
 
 
 class Problem(Fault):
-    """The gateway refused: an RFC 9457 document, or any other status that is no success. `retry_after` in seconds."""
+    """The gateway refused: an RFC 9457 document, or any other status that is no success. `retry_after` in seconds,
+    `request_id` as the gateway's log has it.
+    """
+
+    request_id = ""
 
     def __init__(self, code: str, status: int, detail: str = "", retry_after: float = 0.0) -> None:
         known = PROBLEMS.get(code)

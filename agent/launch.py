@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
+from urllib.parse import urlsplit
 
 from agent import ask
 from agent.errors import Fault
@@ -15,6 +16,8 @@ VIAS = ("container", "imds", "keys")
 """How `exec` may tell a program where its credentials are."""
 
 _KEYS = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "AWS_CREDENTIAL_EXPIRATION")
+ENDPOINT = "AWS_ENDPOINT_URL"
+_OTHER_ENDPOINTS = (ENDPOINT, "AWS_IGNORE_CONFIGURED_ENDPOINT_URLS")  # …_URL_S3 wins over …_URL
 WINNERS = (
     *_KEYS,
     "AWS_PROFILE",
@@ -43,27 +46,33 @@ class ByContainer:
 
 @dataclass(frozen=True, slots=True)
 class Where:
-    """How this user reaches a grant: each way, None when it does not lead there, and then `why_not` says why."""
+    """How this user reaches a grant: each door, None when it does not lead there, and then `why_not` says why. `calls`
+    is where its calls have to be sent, None (and no `why_not`) when that is AWS.
+    """
 
     grant: str
     container: ByContainer | None
     imds: str | None = text()
     process: str | None = text(longest=4096)
     why_not: dict[str, str] = field(default_factory=dict, metadata={"longest": 1024})
+    calls: str | None = text(longest=512, default=None)
 
 
 @dataclass(frozen=True, slots=True)
 class Grant:
-    """One grant in the status document. `answers` counts what was handed out, by way; `file_problem` says why there is
-    no credential file.
+    """One grant in the status document: `doors` at which it may be had, `ways` by which its calls reach AWS. `answers`
+    counts what was handed out, by door, and `calls` what was sent to the endpoint for calls, by way. `file_problem`
+    says why there is no credential file.
     """
 
     name: str
     remaining_seconds: int
     problem: str | None
+    doors: tuple[str, ...] = ()
     ways: tuple[str, ...] = ()
     users: tuple[str, ...] = ()
     answers: dict[str, int] = field(default_factory=dict)
+    calls: dict[str, int] = field(default_factory=dict)
     file_problem: str | None = None
 
 
@@ -94,6 +103,11 @@ def credentials(run_dir: Path, grant: str | None) -> dict[str, str]:
     return {name: str(document[field]) for name, field in zip(_KEYS, fields, strict=True)}
 
 
+def are_dummy(keys: Mapping[str, str]) -> bool:
+    """Whether these credentials are of use only at the endpoint for calls."""
+    return keys["AWS_ACCESS_KEY_ID"].startswith("TGDK")
+
+
 def variables(where: Where, via: str) -> dict[str, str]:
     """The variables that lead an SDK to the agent. Raises Fault."""
     if via == "container" and where.container:
@@ -106,14 +120,30 @@ def variables(where: Where, via: str) -> dict[str, str]:
     raise Fault("access_denied", where.why_not.get(via, f"{where.grant} cannot be had by {via}"), "Try another --via.")
 
 
+def endpoint(where: Where) -> dict[str, str]:
+    """The variables that lead the grant's calls to the agent, if that is where they have to go. Raises Fault.
+
+    An operation's host prefix (`111122223333.s3-control…`) is of AWS's host, not of ours: the gateway puts it there.
+    """
+    if reason := where.why_not.get("calls"):
+        raise Fault("calls_unavailable", reason, "See the setting 'calls', and the agent's log.")
+    return {ENDPOINT: where.calls, "AWS_DISABLE_HOST_PREFIX_INJECTION": "true"} if where.calls else {}
+
+
 def environment(inherited: Mapping[str, str], told: Mapping[str, str], *, keep_files: bool = False) -> dict[str, str]:
     """The environment in which any AWS SDK takes its credentials from `told`, and from nowhere else.
 
-    Unless the files are kept, ~/.aws/credentials is out of sight: SDKs prefer its `[default]` to the agent.
+    Unless the files are kept, ~/.aws/credentials is out of sight: SDKs prefer its `[default]` to the agent. With an
+    endpoint in `told`, no other one is heeded, and no HTTP proxy stands before it.
     """
     kept = {name: value for name, value in inherited.items() if name not in WINNERS}
     if "AWS_EC2_METADATA_SERVICE_ENDPOINT" in told:
         kept.pop("AWS_EC2_METADATA_DISABLED", None)
+    if ENDPOINT in told:
+        kept = {name: value for name, value in kept.items() if not name.startswith(_OTHER_ENDPOINTS)}
+        host = urlsplit(told[ENDPOINT]).hostname or ""
+        for name in ("NO_PROXY", "no_proxy"):
+            kept[name] = ",".join(filter(None, [kept.get(name), host]))
     return kept | ({} if keep_files else {"AWS_SHARED_CREDENTIALS_FILE": "/dev/null"}) | dict(told)
 
 
@@ -140,8 +170,11 @@ def describe(status: Status) -> str:
     for grant in status.grants:
         left = f"{grant.remaining_seconds // 60} min left" if grant.remaining_seconds else "no credentials"
         lines.append((f"grant {grant.name}", f"{left} ({grant.problem})" if grant.problem else left))
-        ways = [f"{way} {count}" for way, count in grant.answers.items()]
-        lines.append(("", f"by {', '.join(grant.ways) or 'no way'}; answers: {', '.join(ways) or 'none'}"))
+        answers = [f"{door} {count}" for door, count in grant.answers.items()]
+        lines.append(("", f"by {', '.join(grant.doors) or 'no door'}; answers: {', '.join(answers) or 'none'}"))
+        if grant.ways and grant.ways != ("token",):
+            calls = [f"{way} {count}" for way, count in grant.calls.items()]
+            lines.append(("", f"calls go by {', '.join(grant.ways)}: {', '.join(calls) or 'none yet'}"))
         if grant.users:
             lines.append(("", f"for root, the agent's own user, {', '.join(grant.users)}"))
         if grant.file_problem:

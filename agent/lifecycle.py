@@ -11,9 +11,11 @@ import time
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import timedelta
-from typing import TypeVar
+from functools import partial
+from typing import Any, TypeVar
 
 from agent import enrollment
+from agent.calls.dummy import Dummies
 from agent.client import Client
 from agent.credentials import Credentials
 from agent.enrollment import REVOKED
@@ -23,6 +25,7 @@ from agent.identity import Identity, Pending, Revoked, State
 from agent.pace import Backoff, part_of_life
 from agent.standing import Standing
 from agent.world import World
+from gateway.wire.calls import DummyKeyAnswer
 from gateway.wire.messages import CredentialsAnswer, CredentialsRequest, GrantsAnswer, GrantSummary
 
 log = logging.getLogger("agent.lifecycle")
@@ -46,7 +49,7 @@ T = TypeVar("T")
 class Lifecycle:
     """The state machine of one agent. `publish` is told the grants whenever they may have changed, `changed` the name
     of a grant whose credentials may have; `announce` is told the state, once: when every grant was fetched or refused
-    for good, or the instance found revoked.
+    for good, or the instance found revoked. `dummies` are offered, and told to the gateway, with the grants.
     """
 
     def __init__(
@@ -54,12 +57,13 @@ class Lifecycle:
         world: World,
         standing: Standing,
         metadata: Metadata,
+        dummies: Dummies,
         publish: Callable[[tuple[GrantSummary, ...]], None],
         changed: Callable[[str], None],
         announce: Callable[[str], None],
     ) -> None:
         self._world, self._standing, self._metadata = world, standing, metadata
-        self._publish, self._announce = publish, announce
+        self._dummies, self._publish, self._changed, self._announce = dummies, publish, changed, announce
         self.credentials = Credentials(self.vend, world, changed, self._nudge)
         self.problem: str | None = None
         self._refused: str | None = None  # the code with which the gateway refused the certificate in use
@@ -117,14 +121,24 @@ class Lifecycle:
         self._stop.set()
         self._nudge()
         with self._standing.lock:  # whoever is publishing grants has done so now, and nobody will again
-            self.credentials.offer(())
+            self._offer(())
             self._standing.withdraw()
             self._standing.presenting.set()
 
+    def ask_for(self, answer: type[T], method: str, path: str, message: Any = None) -> T:
+        """The gateway's answer to a wire message, by the certificate in use. Raises Problem and Fault."""
+        return self._ask(lambda client: client.ask(answer, method, path, message))
+
+    def client(self) -> Client:
+        """The client of the certificate in use. Raises Fault."""
+        client = self._standing.client
+        if client is None:
+            raise Fault("not_enrolled", "The agent has no certificate in use")
+        return client
+
     def vend(self, grant: str) -> CredentialsAnswer:
         """Credentials for one grant, from the gateway. Raises Problem and Fault."""
-        request = CredentialsRequest(grant=grant)
-        return self._ask(lambda client: client.ask(CredentialsAnswer, "POST", "/v1/credentials", request))
+        return self.ask_for(CredentialsAnswer, "POST", "/v1/credentials", CredentialsRequest(grant=grant))
 
     def report(self, problem: Problem, client: Client) -> None:
         """Hear what the gateway refused to `client`. A word about a certificate no longer in use means nothing."""
@@ -158,6 +172,7 @@ class Lifecycle:
             return GRANTS_EVERY.total_seconds()
         if not self._offered or self._world.now() >= self._grants_at:
             self._read_grants()
+        self._register_keys()
         if self.credentials.settled():
             self._announce_once("enrolled")
         return max(0.1, (min(self._renew_at, self._grants_at) - self._world.now()).total_seconds())
@@ -240,25 +255,36 @@ class Lifecycle:
         self._nudge()
 
     def _serve_nothing(self) -> None:
-        self.credentials.offer(())
+        self._offer(())
         self._offered = False
+
+    def _offer(self, grants: tuple[GrantSummary, ...]) -> None:
+        """Sessions for grants that may go by token, dummy keys for those that may go otherwise."""
+        self.credentials.offer(tuple(sorted({grant.name for grant in grants if "token" in grant.ways})))
+        calling = [grant for grant in grants if any(way != "token" for way in grant.ways)]
+        self._dummies.offer({each.name: each.ways for each in calling}, {each.name: each.users for each in calling})
+
+    def _register_keys(self) -> None:
+        """Tell the gateway the keys for calls, again with each certificate: it knows them for as long as that lasts."""
+        client = self._standing.client
+        if client is not None and self._offered:
+            tell = partial(self.ask_for, DummyKeyAnswer, "POST", "/v1/dummy-keys")
+            for grant in self._dummies.register(client, tell):
+                self._changed(grant)
 
     def _read_grants(self) -> None:
         again = self._world.now() + GRANTS_EVERY * (0.9 + self._world.random() / 5)
-        answer = self._ask(lambda client: client.ask(GrantsAnswer, "GET", "/v1/grants"))
-        names = tuple(sorted({grant.name for grant in answer.grants}))
+        answer = self.ask_for(GrantsAnswer, "GET", "/v1/grants")
         with self._standing.lock:
             if self._standing.client is not None and not self._stop.is_set():
-                self.credentials.offer(names)
+                self._offer(answer.grants)
                 self._publish(answer.grants)
                 self._offered = True
                 self._grants_at = again
 
     def _ask(self, ask: Callable[[Client], T]) -> T:
         """Ask with the certificate in use, and heed what a refusal says about it. Raises Problem and Fault."""
-        client = self._standing.client
-        if client is None:
-            raise Fault("not_enrolled", "The agent has no certificate in use")
+        client = self.client()
         try:
             return ask(client)
         except Problem as problem:

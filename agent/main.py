@@ -24,6 +24,7 @@ _FLAGS = {
     "key_storage": "'disk', or 'memory': then no key outlives the process",
     "imds": "the loopback address of the metadata look-alike, or 'off'",
     "imds_grant": "the grant that the look-alike gives; '*' is the only one that its user may have there",
+    "calls": "the loopback address of the endpoint for calls, or 'off'",
     "imds_passthrough": "what the look-alike takes from the real service: paths, with commas, or 'off'",
 }
 
@@ -75,7 +76,13 @@ def _env(options: argparse.Namespace) -> int:
 
 
 def _told(run_dir: Path, grant: str | None, via: str) -> dict[str, str]:
-    return launch.credentials(run_dir, grant) if via == "keys" else launch.variables(launch.find(run_dir, grant), via)
+    if via != "keys":
+        where = launch.find(run_dir, grant)
+        return launch.variables(where, via) | launch.endpoint(where)
+    keys = launch.credentials(run_dir, grant)
+    if not launch.are_dummy(keys):
+        return keys
+    return keys | launch.endpoint(launch.find(run_dir, grant))
 
 
 def _credential_process(options: argparse.Namespace) -> int:
@@ -96,7 +103,8 @@ def _configure(options: argparse.Namespace) -> int:
     if where.process is None:
         raise Fault("access_denied", where.why_not.get("process", where.grant), "Another way may do: see 'status'.")
     command = configure.command(sys.executable, str(Path(ask.__file__).absolute()), where.process, where.grant)
-    profile = configure.Profile(options.profile or where.grant, command, options.region)
+    endpoint = launch.endpoint(where).get(launch.ENDPOINT)
+    profile = configure.Profile(options.profile or where.grant, command, options.region, endpoint)
     if options.print:
         print("".join(profile.lines), end="")
         return 0

@@ -46,9 +46,9 @@ class Address:
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """`in_memory`: key and certificate touch no disk. `metadata`, `listen` and `imds` are on this machine, by
+    """`in_memory`: key and certificate touch no disk. `metadata`, `listen`, `imds` and `calls` are on this machine, by
     construction. `imds` None: there is no look-alike; `imds_grant` None: the only grant that its user may have there;
-    `imds_passthrough`: path prefixes without a version, each of which may be passed on.
+    `imds_passthrough`: path prefixes without a version, each of which may be passed on. `calls` None: no endpoint.
     """
 
     state_dir: Path
@@ -59,6 +59,7 @@ class Settings:
     imds: Address | None
     imds_grant: str | None
     imds_passthrough: tuple[str, ...]
+    calls: Address | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +72,7 @@ class _Written:
     imds: str = text(default="127.0.0.1:9912")
     imds_grant: str = text(pattern=rf"\*|{NAME}", default="*")
     imds_passthrough: tuple[str, ...] = text(default=())
+    calls: str = text(default="127.0.0.1:9913")
 
 
 KEYS = tuple(field.name for field in fields(_Written))
@@ -98,13 +100,19 @@ def parse(written: Mapping[str, object]) -> Settings:
         faults += error.faults
         wrong = {re.split(r"[:\[]", fault)[0] for fault in faults}
         good = {
-            k: given[k] for k in ("listen", "metadata", "imds", "imds_passthrough") if k in given and k not in wrong
+            k: given[k]
+            for k in ("listen", "metadata", "imds", "imds_passthrough", "calls")
+            if k in given and k not in wrong
         }
         plain = decode(_Written, good)
     listen = _loopback("listen", plain.listen, faults)
     imds = _loopback("imds", plain.imds, faults) if plain.imds != "off" else None
-    if imds and imds == listen and imds.port:
-        faults.append("imds: must be another address than 'listen'")
+    calls = _loopback("calls", plain.calls, faults) if plain.calls != "off" else None
+    taken = [listen]
+    for key, address in (("imds", imds), ("calls", calls)):
+        if address and address.port and address in taken:
+            faults.append(f"{key}: must be an address of its own")
+        taken.append(address)
     for prefix in plain.imds_passthrough:
         if not may_be_passed_on(prefix):
             faults.append(f"imds_passthrough: {prefix!a} cannot be passed on")
@@ -122,6 +130,7 @@ def parse(written: Mapping[str, object]) -> Settings:
         imds=imds,
         imds_grant=None if plain.imds_grant == "*" else plain.imds_grant,
         imds_passthrough=plain.imds_passthrough,
+        calls=calls,
     )
 
 

@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+from bench.reference import cpu_of
 from deploy.demo.cloud import REGION, Cloud
 from deploy.demo.ec2_document import DocumentAuthority
 from deploy.demo.visitor import Visitor
@@ -21,7 +22,6 @@ from tests.end_to_end.host import processes
 from tests.end_to_end.world import GRANT, World, world
 
 CLIENTS, SECONDS = 12, 6.0
-TICKS = 100  # a second, of /proc/<pid>/stat; proc(5)
 
 Ask = Callable[[Visitor], int]
 
@@ -77,7 +77,7 @@ def _measured(gateway: World, visitors: list[Visitor], ask: Ask) -> tuple[float,
                 raise SystemExit("a request was refused")
             times.append(time.perf_counter() - begun)
 
-    cpu, begun = _cpu(gateway), time.perf_counter()
+    cpu, begun = cpu_of(processes(gateway.site)), time.perf_counter()
     with ThreadPoolExecutor(len(visitors)) as pool:
         pressing = [pool.submit(press, visitor) for visitor in visitors]
         over.wait(SECONDS)
@@ -85,15 +85,9 @@ def _measured(gateway: World, visitors: list[Visitor], ask: Ask) -> tuple[float,
         for each in pressing:
             each.result()
     elapsed = time.perf_counter() - begun
-    cpu = _cpu(gateway) - cpu
+    cpu = cpu_of(processes(gateway.site)) - cpu
     slow = statistics.quantiles(times, n=100)
     return len(times) / elapsed, cpu * 1000 / len(times), slow[49] * 1000, slow[98] * 1000
-
-
-def _cpu(gateway: World) -> float:
-    """Seconds that the gateway's processes have used."""
-    fields = [Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split() for pid in processes(gateway.site)]
-    return sum(int(user) + int(system) for user, system in (each[11:13] for each in fields)) / TICKS
 
 
 if __name__ == "__main__":

@@ -4,7 +4,7 @@ import hashlib
 import logging
 import os
 import ssl
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from threading import Event as Flag
 from threading import Thread
@@ -12,7 +12,10 @@ from typing import Any
 
 from certs.names import ServerNames
 from gateway.adapters import certificate_files, clock, process, seal_passphrase, tls
+from gateway.adapters.action_catalog import Catalog
 from gateway.adapters.aws import Aws
+from gateway.adapters.aws_endpoints import Endpoints
+from gateway.adapters.aws_models import Models
 from gateway.adapters.seal_passphrase import MasterKey
 from gateway.adapters.sql.migrate import migrate
 from gateway.adapters.sql.moved import SqliteMoved
@@ -21,7 +24,10 @@ from gateway.adapters.throttle import Throttle
 from gateway.core.audit import Event, Kind, Name
 from gateway.core.errors import Refusal
 from gateway.flows.bearer import Bearer
+from gateway.flows.calls import Calls, Understand
+from gateway.flows.carry import Carry
 from gateway.flows.create_session import CreateSession
+from gateway.flows.dummy_keys import DummyKeys
 from gateway.flows.enroll import Enroll, EnrollmentRules
 from gateway.flows.housekeeping import Housekeeping
 from gateway.flows.identify import Identify
@@ -34,18 +40,25 @@ from gateway.flows.publish import Publish
 from gateway.flows.renew import Renew
 from gateway.flows.revoke import Revoke
 from gateway.flows.server_identity import ServerIdentities, ServerIdentity
+from gateway.flows.sign import Sign
+from gateway.flows.signer import Signer
 from gateway.flows.trust_anchor import TrustAnchors
 from gateway.flows.vault import SealedSessions, UpstreamKeys
 from gateway.flows.vend import Vend
 from gateway.settings import Settings
 from gateway.web.admin_api import admin_app
+from gateway.web.calls_api import add_calls
+from gateway.web.carry import CarryRoute
 from gateway.web.instance_api import instance_app
 from gateway.web.public import local_app, public_app
 from gateway.web.server.run import run
 from gateway.web.server.service import Limits, Listener
 from gateway.web.sessions_api import add_sessions
+from gateway.web.upstream.connect import verifying_context
+from gateway.web.upstream.pool import Patience, Pool
 from gateway.web.vault_api import add_vault
 from gateway.web.watch import Watch
+from gateway.wire.calls import LONGEST_BODY
 from gateway.wire.messages import UserData, user_data_line
 from gateway.wire.secret import Secret
 
@@ -114,6 +127,7 @@ class _Parts:
     identities: ServerIdentities
     listeners: tuple[Listener, ...]
     moved: SqliteMoved
+    calls: Callable[[], Mapping[str, Any]]
 
 
 def serve(settings: Settings, passphrase: Secret) -> None:
@@ -149,6 +163,7 @@ class Gateway:
         finally:
             store.close()
         self._aws = _aws(settings)
+        self._understand = Understand(Models(settings.aws_cache), Catalog(), Endpoints(), settings.aws_endpoint)
         self._aws.preload()
         self._to_show: ServerIdentity | None = identity
         self.tick()
@@ -208,6 +223,11 @@ class Gateway:
         enroll = Enroll(store, journal, issue, keys, aws, now, self._master.derive("nonce"), rules)
         renew = Renew(store, journal, issue, now, settings.certificate_life)
         vend = Vend(store, journal, keys, SealedSessions(self._master), aws, now, random)
+        dummy_keys = DummyKeys(store, journal, self._master, now)
+        calls = Calls(vend, dummy_keys, self._understand, now)
+        signer = Signer(vend)
+        sign, carry = Sign(journal, calls, signer, now), Carry(store, journal, calls, signer, now)
+        counted: dict[str, Any] = {"sign": sign, "carry": carry, "dummy_keys": dummy_keys}
         publish = Publish(store, issue, now, random)
         revoke = Revoke(store, journal, publish, now)
         operate = Operate(store, journal, now, random)
@@ -217,6 +237,7 @@ class Gateway:
         instance = instance_app(journal, identify, enroll, renew, vend, throttle, random, self._root)
         anchors = TrustAnchors(store, journal, now, settings.trust_domain, self._anchors)
         add_sessions(instance, journal, CreateSession(store, identify, anchors, keys, vend, now), throttle)
+        add_calls(instance, journal, identify, dummy_keys, sign)
         add_vault(instance, journal, identify, Bearer(store, journal, now, random), vend, now)
         admin = admin_app(journal, identify, operate, profiles, revoke, self._user_data)
         public, local = public_app(journal, publish, self._root), local_app(journal, self._health)
@@ -227,6 +248,8 @@ class Gateway:
                 instance.wsgi_app,
                 self._contexts["instance"],
                 inline={("GET", "/v1/watch"): watch.answer},
+                bodies={"/v1/signatures": 2 * LONGEST_BODY},  # in base64, in JSON
+                streams={"/v1/calls": CarryRoute(journal, identify, carry, self._upstream()).answer},
                 hosts=hosts,
             ),
             Listener("admin", admin.wsgi_app, self._contexts["admin"], hosts=hosts),
@@ -240,7 +263,14 @@ class Gateway:
             self._server_identities(store),
             listeners,
             SqliteMoved(settings.store),
+            lambda: {name: asdict(each.counters) for name, each in counted.items()},
         )
+
+    def _upstream(self) -> Pool:
+        """The connections to AWS of this worker. Only the endpoint of a development may be anywhere."""
+        endpoint = self._settings.aws_endpoint
+        private = self._settings.aws_private_networks
+        return Pool(verifying_context(), Patience(), [endpoint.rstrip("/")] if endpoint else [], private)
 
     def _issue(self, store: SqlStore) -> Issue:
         return Issue(store, self._master, clock.random_bytes, self._settings.crl_url)
@@ -265,7 +295,8 @@ class Gateway:
         except Refusal:
             ready = False
         counters = {each.name: asdict(each.counters) for each in parts.listeners} if parts else {}
-        return {"ready": ready, "process": self._hardening, "listeners": counters}
+        calls = parts.calls() if parts else {}
+        return {"ready": ready, "process": self._hardening, "listeners": counters, "calls": calls}
 
     def _keep_house(self, parts: _Parts) -> None:
         while True:

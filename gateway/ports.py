@@ -6,15 +6,19 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Protocol, TypeVar
 
+from gateway.core.actions.actions_model import ServiceActions
+from gateway.core.actions.service import ServiceModel
 from gateway.core.attest.facts import InstanceFacts
 from gateway.core.audit import Event, Head
 from gateway.core.model import (
     BearerToken,
     Certificate,
     Crl,
+    DummyKey,
     Flight,
     Instance,
     Lease,
+    Meter,
     Nonce,
     Operator,
     Profile,
@@ -107,6 +111,8 @@ class Transaction(Protocol):
     leases: Leases
     flights: Rows[Flight]
     bearer_tokens: Rows[BearerToken]
+    dummy_keys: Rows[DummyKey]
+    meters: Rows[Meter]
     operators: Rows[Operator]
     crls: Rows[Crl]
     audit: AuditLog
@@ -161,6 +167,30 @@ class Upstream(Protocol):
     """Where sessions come from (STS AssumeRole and GetFederationToken). Raises Refusal as `Cloud` does."""
 
     def session(self, key: OpenableKey, request: SessionRequest) -> Session: ...
+
+
+class Models(Protocol):
+    """What botocore's models say of AWS's services, for the router."""
+
+    def of(self, signing_name: str) -> Sequence[ServiceModel]:
+        """Every service that signs by this name; none for a name that is not AWS's."""
+
+
+class Catalog(Protocol):
+    """Which IAM actions an operation takes, and on what (gateway/catalog)."""
+
+    def of(self, service: str) -> ServiceActions:
+        """By botocore's name of the service."""
+
+
+class Endpoints(Protocol):
+    """AWS's own addresses."""
+
+    def hosts(self, service: str, region: str, operation: str | None = None) -> Sequence[str]:
+        """The hosts of a service in a region, the usual one first. Without an operation, those of all of them.
+
+        Raises Refusal `call_malformed`.
+        """
 
 
 class Throttle(Protocol):

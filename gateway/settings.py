@@ -10,12 +10,15 @@ from typing import Any, get_origin, get_type_hints
 from urllib.parse import urlsplit
 
 from gateway.core.errors import SettingsError
-from gateway.core.profile import parse_duration
-from gateway.core.profile_document import DURATION
+from gateway.core.profile_document import DURATION, parse_duration
 from gateway.core.rolesanywhere import OURS, AnchorFiles
 from gateway.wire.messages import NAME
 from gateway.wire.strict import Malformed, decode, integer, text
 
+_PRIVATE = [
+    ipaddress.ip_network(each)
+    for each in ("10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "100.64.0.0/10", "fc00::/7")
+]
 PREFIX = "TRUSTED_GATEWAY_"
 # Read by the command line itself: where the settings file and the operator's directory are.
 NOT_SETTINGS = frozenset({"TRUSTED_GATEWAY_SETTINGS", "TRUSTED_GATEWAY_OPERATOR_DIR"})
@@ -34,10 +37,15 @@ class Listen:
 
 @dataclass(frozen=True, slots=True)
 class AwsSettings:
-    """`identity_certificates` is a directory of AWS's regional RSA-2048 certificates, `<region>.pem`."""
+    """`identity_certificates` is a directory of AWS's regional RSA-2048 certificates, `<region>.pem`; `cache` one for
+    what is compiled of AWS's service models, which only its own user may write to. `private_networks` are those in
+    which AWS's hosts may be, beside public addresses: of a VPC's interface endpoints.
+    """
 
     identity_certificates: str = text(longest=4096, default="/etc/trusted-gateway/aws")
     region: str = text(pattern=r"[a-z]{2}(-[a-z]+)+-[0-9]", default="us-east-1")
+    private_networks: tuple[str, ...] = text(default=())
+    cache: str = text(longest=4096, default="/var/cache/trusted-gateway")
     endpoint: str | None = text(pattern=r"https?://[A-Za-z0-9.:\[\]-]+/?", default=None)
 
 
@@ -92,6 +100,8 @@ class Settings:
     listen: Listen
     identity_certificates: Path
     aws_region: str
+    aws_cache: Path
+    aws_private_networks: tuple[ipaddress.IPv4Network | ipaddress.IPv6Network, ...]
     aws_endpoint: str | None
     certificate_life: timedelta
     failures_per_minute: int
@@ -150,6 +160,8 @@ def read(document: Mapping[str, Any], environ: Mapping[str, str]) -> Settings:
         listen=written.listen,
         identity_certificates=Path(written.aws.identity_certificates),
         aws_region=written.aws.region,
+        aws_cache=Path(written.aws.cache),
+        aws_private_networks=tuple(ipaddress.ip_network(each) for each in written.aws.private_networks),
         aws_endpoint=written.aws.endpoint,
         certificate_life=parse_duration(written.enrollment.certificate_life),
         failures_per_minute=written.enrollment.failures_per_minute,
@@ -224,6 +236,9 @@ def _faults(written: Document) -> list[str]:
         host_name = urlsplit(written.aws.endpoint).hostname or ""
         if host_name != "localhost" and not _is_loopback(host_name):
             faults.append("aws.endpoint: plain HTTP only to a loopback address")
+    for i, network in enumerate(written.aws.private_networks):
+        if not _is_private(network):
+            faults.append(f"aws.private_networks[{i}]: must be a private network like 10.0.0.0/16, without host bits")
     life = parse_duration(written.enrollment.certificate_life)
     if not timedelta(seconds=2) <= life <= timedelta(hours=24):
         faults.append("enrollment.certificate_life: from 2s to 24h")
@@ -242,6 +257,15 @@ def _is_name(name: str) -> bool:
     except ValueError:
         label = r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?"
         return len(name) <= 253 and re.fullmatch(rf"{label}(\.{label})*", name) is not None
+
+
+def _is_private(written: str) -> bool:
+    """RFC 1918, 4193 and 6598: not loopback, nor where the metadata service is."""
+    try:
+        network = ipaddress.ip_network(written)
+    except ValueError:
+        return False
+    return any(network.version == each.version and network.subnet_of(each) for each in _PRIVATE)  # type: ignore[arg-type]
 
 
 def _is_loopback(host: str) -> bool:

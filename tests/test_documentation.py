@@ -28,6 +28,7 @@ from gateway.core.audit import Event, Kind, Name, append
 from gateway.wire import messages
 from gateway.wire.messages import UserData, user_data_line
 from gateway.wire.problems import PROBLEMS
+from gateway.wire.sigv4_authorization import REASONS
 from tests.conftest import Known
 from tests.documents import CODE, DOCS, blocks, constants, differences, named, shown_by, table, words, written
 from tests.end_to_end.bad_input import ROUTES
@@ -79,6 +80,8 @@ def the_profile(text: str) -> list[str]:
         ("grants", profile_document.GrantDocument),
         ("grants.conditions", profile_document.ConditionsDocument),
         ("grants.conditions.hours", profile_document.HoursDocument),
+        ("grants.deliver", profile_document.DeliverDocument),
+        ("grants.limits", profile_document.LimitsDocument),
     ):
         real |= {f"{prefix}.{f.name}" for f in fields(document)}
     return differences("field", named(text, "field"), real)
@@ -127,6 +130,8 @@ def _reasons() -> set[str]:
     pairs = [node.elts for node in ast.walk(admission) if isinstance(node, ast.Tuple) and len(node.elts) == 2]
     found = {str(first.value) for first, _ in pairs if isinstance(first, ast.Constant)}
     found |= {f"csr_{each}" for each in constants("certs", "CsrRefused", 0)}
+    found |= constants("gateway/core/actions", "ambiguous", 0) | constants("gateway/core/actions", "malformed", 0)
+    found |= set(REASONS)
     return found | constants("gateway", "Refusal", "reason") | constants("gateway/core/attest", "_refused", 0)
 
 

@@ -1,4 +1,4 @@
-"""Which local user may have which grant, by which way: one rule, and every door asks it. Pure."""
+"""Which local user may have which grant, at which door: one rule, and every door asks it. Pure."""
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
@@ -9,13 +9,19 @@ from gateway.wire.messages import GrantSummary
 
 @dataclass(frozen=True, slots=True)
 class Offer:
-    """A grant on this machine: the ways (of `DELIVERIES`) by which it may go, and the users who may have it (with their
-    uids) beside root and the agent's own.
+    """A grant on this machine: at which doors (of `DOORS`) it may be had, by which users (with their uids) beside root
+    and the agent's own, and by which ways (of `WAYS`) its calls reach AWS.
     """
 
     name: str
-    ways: tuple[str, ...]
+    doors: tuple[str, ...]
     users: tuple[tuple[str, int], ...] = ()
+    ways: tuple[str, ...] = ("token",)
+
+    @property
+    def has_calls(self) -> bool:
+        """Whether its calls go to the endpoint for calls, with a dummy key."""
+        return any(way != "token" for way in self.ways)
 
 
 def resolve(
@@ -28,7 +34,7 @@ def resolve(
         found = [(user, uid_of(user)) for user in dict.fromkeys(grant.users)]
         unknown.update(user for user, uid in found if uid is None)
         known = tuple((user, uid) for user, uid in found if uid is not None)
-        offers[grant.name] = Offer(grant.name, grant.deliver, known)
+        offers[grant.name] = Offer(grant.name, grant.doors, known, grant.ways)
     return offers, frozenset(unknown)
 
 
@@ -44,20 +50,20 @@ def check_user(offer: Offer | None, uid: int, own: int) -> Offer:
     return offer
 
 
-def check_way(offer: Offer, way: str) -> None:
-    """Raises Refused when the profile does not let the grant go by this way, whoever asks."""
-    if way not in offer.ways:
+def check_door(offer: Offer, door: str) -> None:
+    """Raises Refused when the profile does not let the grant go by this door, whoever asks."""
+    if door not in offer.doors:
         raise Refused(
-            403, "AccessDenied", f"The grant {offer.name} is not delivered by {way}, but by {_list(offer.ways)}"
+            403, "AccessDenied", f"The grant {offer.name} is not delivered by {door}, but by {_list(offer.doors)}"
         )
 
 
-def choose(offers: Mapping[str, Offer], way: str | None, uid: int, own: int) -> Offer:
-    """The only grant that this user may have (by this way, if one is named). Raises Refused when it is not one."""
-    his = [offer for offer in offers.values() if may(offer, uid, own) and (way is None or way in offer.ways)]
+def choose(offers: Mapping[str, Offer], door: str | None, uid: int, own: int) -> Offer:
+    """The only grant that this user may have (at this door, if one is named). Raises Refused when it is not one."""
+    his = [offer for offer in offers.values() if may(offer, uid, own) and (door is None or door in offer.doors)]
     if len(his) == 1:
         return his[0]
-    by = f" by {way}" if way else ""
+    by = f" by {door}" if door else ""
     if not his:
         raise Refused(404, "NotFound", f"There is no grant{by} for the user with uid {uid}")
     raise Refused(404, "NotFound", f"There is more than one grant{by}, name one: {_list(each.name for each in his)}")

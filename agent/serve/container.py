@@ -33,7 +33,7 @@ class Container:
                 raise guard.Refused(404, "NotFound", "Nothing is here")
             self.desk.check_state()  # before the token: neither a revoked agent nor one that has just started has any
             if offer := self.desk.offers.get(grant):
-                access.check_way(offer, WAY)
+                access.check_door(offer, WAY)
             guard.check_token(request.headers, self.tokens(grant))
             return Answer(200, documents.container(self.desk.lend_to_bearer(grant, WAY, LONGEST_WAIT)))
         except guard.Refused as refused:

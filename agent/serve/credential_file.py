@@ -33,7 +33,7 @@ class CredentialFiles:
 
     def offer(self, offers: Mapping[str, Offer]) -> None:
         """From now on these grants. Files of others are taken away."""
-        owners = {name: self._directory.first_owner(offer) for name, offer in offers.items() if WAY in offer.ways}
+        owners = {name: self._directory.first_owner(offer) for name, offer in offers.items() if WAY in offer.doors}
         with self._lock:
             for gone in self._owners.keys() - owners:
                 self._directory.unlink(file_of(gone))

@@ -47,7 +47,7 @@ class Desk:
         offer = self.offers.get(grant)
         if offer is None:
             raise Unavailable("grant_refused", "The instance has no such grant", refused=True)
-        access.check_way(offer, way)
+        access.check_door(offer, way)
         lent = self._lend(grant, wait)
         with self._counting:
             self._answers[grant, way] += 1

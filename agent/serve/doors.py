@@ -8,15 +8,18 @@ from collections.abc import Callable
 from contextlib import ExitStack
 from typing import Any
 
+from agent.calls.door import CallsDoor
 from agent.serve import access, container, guard, http, imds, listener, peers, unix
 from agent.serve.access import Offer
 from agent.serve.container import Container
 from agent.serve.credential_file import CredentialFiles
 from agent.serve.desk import Desk, Lend
 from agent.serve.guard import Refused
+from agent.serve.iceberg import Iceberg
 from agent.serve.imds import Imds
 from agent.serve.listener import Door, Porter
 from agent.serve.rundir import RunDirectory
+from agent.serve.signatures import Ask, Signatures
 from agent.serve.unix import Asked
 from agent.settings import Address, Settings
 from agent.world import World
@@ -39,15 +42,19 @@ class Doors:
         status: Callable[[list[str]], bytes],
         instance: Callable[[], str],
         metadata: Callable[[str], bytes | None],
+        calls: CallsDoor,
+        sign: Ask,
     ) -> None:
         self.desk = Desk(lend, state, os.geteuid())
         self.doors: dict[str, Door] = {}
+        self.calls = calls
         self.imds_address: Address | None = None
         self._imds_grant = settings.imds_grant
         self._unknown: frozenset[str] = frozenset()
         self._porter = Porter()
         self._closing = ExitStack()
         self._closing.callback(self._porter.close)
+        self._closing.callback(calls.close)
         try:
             self._open(settings, world)
         except BaseException:
@@ -55,8 +62,9 @@ class Doors:
             raise
         served = Container(self.desk, self._directory.tokens, guard.hosts(self.address))
         self.doors[container.WAY] = Door(self._tcp, http.conversation(served.answer))
-        asked = Asked(self.desk, self.where, status)
+        asked = Asked(self.desk, self.where, status, Signatures(sign))
         self.doors[unix.WAY] = Door(self._unix, asked.converse, listener.uid_of_unix_peer)
+        calls.iceberg = Iceberg(self.desk, self._directory.tokens, sign).answer
         if self.imds_address:
             look_alike = Imds(
                 desk=self.desk,
@@ -97,6 +105,7 @@ class Doors:
     def shut(self) -> None:
         """Answer nobody any more."""
         self._porter.close()
+        self.calls.close()
 
     def close(self) -> None:
         """Take everything away."""
@@ -108,7 +117,9 @@ class Doors:
         for user in sorted(unknown - self._unknown):
             log.warning("user %s is not known on this machine: it allows nobody", user)
         self._unknown = unknown
-        self._directory.publish(offers, container.WAY, self.address, self.imds_address)
+        if any(offer.has_calls for offer in offers.values()):
+            self.calls.open()
+        self._directory.publish(offers, container.WAY, self.address, self.imds_address, self.calls.address)
         self.desk.offer(offers)
         self._files.offer(offers)
 
@@ -117,26 +128,35 @@ class Doors:
         self._files.update(grant)
 
     def describe(self, grant: str) -> dict[str, Any]:
-        """What `status` says of the grant's ways."""
+        """What `status` says of the grant's doors and ways."""
         offer = self.desk.offers.get(grant)
         return {
-            "ways": sorted(offer.ways) if offer else [],
+            "doors": sorted(offer.doors) if offer else [],
+            "ways": list(offer.ways) if offer else [],
+            "calls": self.calls.counts(grant),
             "users": [user for user, _ in offer.users] if offer else [],
             "answers": self.desk.answers(grant),
             "file_problem": self._files.problems.get(grant),
         }
 
     def where(self, offer: Offer, uid: int) -> dict[str, Any]:
-        """How this user reaches the grant: for each way what a program has to be told, or None and why."""
+        """How this user reaches the grant: for each door what a program has to be told, or None and why. `calls` is
+        None without a reason for a grant whose calls go straight to AWS.
+        """
         told: dict[str, Any] = {"grant": offer.name, "why_not": {}}
-        ways = {container.WAY: self._by_container, imds.WAY: self._by_imds, unix.WAY: self._by_socket}
-        for way, describe in ways.items():
+        doors = {container.WAY: self._by_container, imds.WAY: self._by_imds, unix.WAY: self._by_socket}
+        for door, describe in doors.items():
             try:
-                access.check_way(offer, way)
-                told[way] = describe(offer, uid)
+                access.check_door(offer, door)
+                told[door] = describe(offer, uid)
             except Refused as refused:
-                told[way] = None
-                told["why_not"][way] = str(refused)
+                told[door] = None
+                told["why_not"][door] = str(refused)
+        told["calls"] = None
+        if offer.has_calls and self.calls.address:
+            told["calls"] = f"http://{self.calls.address}"
+        elif offer.has_calls:
+            told["why_not"]["calls"] = f"There is no endpoint for calls ({self.calls.problem})"
         return told
 
     def _by_container(self, offer: Offer, uid: int) -> dict[str, str]:

@@ -42,10 +42,15 @@ def check_head(
     if len(named) != 1 or named[0].lower() not in allowed_hosts:
         raise Refused(403, "HostNotAllowed", "The Host header names another server")
     for name in headers:
-        if name.lower() in _OF_BROWSERS_AND_PROXIES or name.lower().startswith("sec-fetch-"):
+        if is_of_browser_or_proxy(name.lower()):
             raise Refused(403, "NotForBrowsersOrProxies", "A browser or a proxy sent this request")
     if headers.get_all("Transfer-Encoding") or headers.get_all("Content-Length", ["0"]) != ["0"]:
         raise Refused(400, "BodyNotAllowed", "A request has no body here")
+
+
+def is_of_browser_or_proxy(name: str) -> bool:
+    """Whether a header of this name (lower case) is one that no AWS client sends, but browsers and proxies do."""
+    return name in _OF_BROWSERS_AND_PROXIES or name.startswith("sec-fetch-")
 
 
 def grant_of(target: str) -> str | None:

@@ -71,7 +71,8 @@ def uid_of_unix_peer(connection: socket.socket) -> int:
 class Door:
     """A listening socket, and the conversation that is had with each who comes: `talk` may raise OSError.
 
-    `who`, where there is one, tells comers apart, each of whom gets a part of the room. It may raise OSError.
+    `who`, where there is one, tells comers apart, each of whom gets a part of the room. It may raise OSError. `most`
+    conversations have room at one time (None: `MOST`).
     """
 
     def __init__(
@@ -79,8 +80,9 @@ class Door:
         listening: socket.socket,
         talk: Callable[[socket.socket], None],
         who: Callable[[socket.socket], Hashable] | None = None,
+        most: int | None = None,
     ) -> None:
-        self.socket, self._talk, self._who = listening, talk, who
+        self.socket, self._talk, self._who, self._most = listening, talk, who, most
         self._inside: Counter[Hashable] = Counter()
         self._lock = threading.Lock()
         listening.setblocking(False)
@@ -107,7 +109,7 @@ class Door:
             connection.close()
             return
         with self._lock:
-            full = self._inside.total() >= MOST or (self._who and self._inside[caller] >= MOST_EACH)
+            full = self._inside.total() >= (self._most or MOST) or (self._who and self._inside[caller] >= MOST_EACH)
             if not full:
                 self._inside[caller] += 1
         if full:

@@ -32,6 +32,7 @@ class Running:
     pid: int
     listen: str
     imds: str | None
+    calls: str | None = None
     tokens: dict[str, str] = field(default_factory=dict)
 
 
@@ -53,12 +54,14 @@ class RunDirectory:
         self._may_chown = may_chown()
         self._warned = False
 
-    def publish(self, offers: Mapping[str, Offer], way: str, listen: Address, imds: Address | None) -> None:
+    def publish(
+        self, offers: Mapping[str, Offer], way: str, listen: Address, imds: Address | None, calls: Address | None
+    ) -> None:
         """Have token files for exactly these grants and users; those that stay keep their token. Raises OSError."""
         wanted = {
             name: (offer.name, uid)
             for offer in offers.values()
-            if way in offer.ways
+            if way in offer.doors
             for name, uid in self._owners(offer)
         }
         for name, token in list(self._tokens.items()):
@@ -71,7 +74,7 @@ class RunDirectory:
                 self.write(name, secret.encode(), uid)  # without a newline: no client strips one
                 self._tokens[name] = _Token(grant, uid, Secret(secret))
         paths = {token.grant: str(self.path / f"{token.grant}.token") for token in self._tokens.values()}
-        running = Running(os.getpid(), str(listen), str(imds) if imds else None, paths)
+        running = Running(os.getpid(), str(listen), str(imds) if imds else None, str(calls) if calls else None, paths)
         self.write(AGENT, json.dumps(asdict(running)).encode(), mode=0o600)
 
     def tokens(self, grant: str) -> Iterable[Secret]:

@@ -16,7 +16,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from certs.keys import load_private
-from deploy.demo import REPOSITORY
+from deploy.demo import REPOSITORY, calls
 from deploy.demo.cloud import REGION, Cloud, CloudDoesNotEnforce, CloudMissing, Seeded, prefix_policy
 from deploy.demo.ec2_document import DocumentAuthority
 from deploy.demo.machine import Machine, document_of
@@ -36,6 +36,7 @@ class Demo:
         self.story, self.stack, self.keep = story, stack, keep
         self.authority = DocumentAuthority(REGION)
         self.machines: list[Machine] = []
+        self.folder = FOLDER
 
     def tell(self) -> None:
         """All chapters."""
@@ -44,6 +45,7 @@ class Demo:
         self.the_instance()
         self.the_job()
         self.the_other_doors()
+        calls.tell(self)
         self.the_secret()
         self.the_intruders()
         self.the_revocation()
@@ -235,14 +237,17 @@ class Demo:
 
     def profile(self, name: str, grant: str, prefix: int) -> Path:
         """A profile with one grant, as an operator writes it."""
-        policy = prefix_policy(self.seeded.bucket, self.seeded.prefixes[prefix])
         path = FOLDER / f"{name}.toml"
         path.write_text(
             f'name = "{name}"\n\n[[grants]]\nname = "{grant}"\nrole = "{self.seeded.role_arn}"\n'
             f'region = "{self.seeded.region}"\nduration = "1h"\npolicy = \'\'\'\n'
-            f"{json.dumps(json.loads(policy), indent=2)}\n'''\n"
+            f"{json.dumps(json.loads(self.policy(prefix)), indent=2)}\n'''\n"
         )
         return path
+
+    def policy(self, prefix: int) -> str:
+        """What lets list and read one of the prefixes."""
+        return prefix_policy(self.seeded.bucket, self.seeded.prefixes[prefix])
 
     def insider(self) -> Visitor:
         """Who has stolen the instance's own key and certificate."""
@@ -268,6 +273,10 @@ class Demo:
             "AWS_ENDPOINT_URL": self.cloud.endpoint,
             **({} if bare else self.machine.sdk_environment(GRANT)),
         }
+        return self.run_bare(command, status, told)
+
+    def run_bare(self, command: list[str], status: int, told: dict[str, str]) -> str:
+        """Run a command that is told this, and nothing else."""
         done = subprocess.run(command, env=told, capture_output=True, text=True, timeout=60, check=False)
         demand(done.returncode == status, f"status {done.returncode}: {done.stderr.strip()[-300:]}")
         return done.stdout or done.stderr

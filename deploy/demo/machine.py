@@ -115,6 +115,7 @@ class Machine:
             "TRUSTED_GATEWAY_AGENT_METADATA": metadata,
             "TRUSTED_GATEWAY_AGENT_LISTEN": "127.0.0.1:0",
             "TRUSTED_GATEWAY_AGENT_IMDS": "127.0.0.1:0",
+            "TRUSTED_GATEWAY_AGENT_CALLS": "127.0.0.1:0",
         }
 
     def agent(self, *arguments: str, **environment: str) -> "subprocess.CompletedProcess[str]":

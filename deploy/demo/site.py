@@ -13,7 +13,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from deploy.demo import end, spawn
+from deploy.demo import REPOSITORY, end, spawn
 from gateway.wire.secret import Secret
 
 BIN = Path(sys.executable).parent
@@ -62,6 +62,7 @@ class Site:
             f'endpoint = "{endpoint}"',
             f'region = "{region}"',
             f'identity_certificates = "{certificates}"',
+            f'cache = "{REPOSITORY / ".aws-models"}"',  # compiled once for all sites
             "[enrollment]",
             *(f"{key} = {value!r}".replace("'", '"') for key, value in (enrollment or {}).items()),
         ]

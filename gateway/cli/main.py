@@ -23,6 +23,7 @@ COMMANDS = {
     "key": "host",
     "operator": "host",
     "profile": "profiles",
+    "policy": "policies",
     "ticket": "remote",
     "instance": "remote",
     "revoke": "remote",

@@ -208,7 +208,7 @@ def _tell(answer: Answer, before: Answer | None, source: str, raw: bool) -> None
 
 def _advise(document: dict[str, Any]) -> None:
     """What works, and costs something."""
-    from gateway.core.profile import parse_duration
+    from gateway.core.profile_document import parse_duration
 
     for grant in document["grants"]:
         if parse_duration(written := grant.get("duration", "1h")) <= SHORT:

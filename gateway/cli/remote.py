@@ -42,7 +42,7 @@ def create(
     raw: bool,
 ) -> None:
     """Make a ticket. It is shown once, with the line that holds it in the instance's user-data."""
-    from gateway.core.profile import parse_duration  # slow to import: it knows what instances must prove
+    from gateway.core.profile_document import parse_duration  # slow to import: it knows what instances must prove
 
     try:
         seconds = int(parse_duration(life).total_seconds())
@@ -148,6 +148,11 @@ def revoke_instance(context: click.Context, named: str, raw: bool) -> None:
     show.line(f"          {len(gateway['certificates'])} certificate(s), {len(gateway['tickets'])} open ticket(s)")
     show.line(f"CRL       number {crl['number']} is published" if crl["published"] else "CRL       still trying")
     show.line(f"agent     stops serving within {receipt['agent']['stops_within_seconds']} s")
+    if aws["forgotten"]:
+        show.line(
+            f"calls     {len(aws['forgotten'])} session(s) that signed them are forgotten; a signature is good for"
+        )
+        show.line("          some minutes more, a presigned URL until it ends, and neither longer than its session")
     if not aws["still_honours"]:
         return show.line("AWS       honours no session that this instance was given")
     show.line(f"AWS       STILL HONOURS {len(aws['still_honours'])} session(s), until {show.moment(aws['until'])}:")

@@ -27,9 +27,13 @@ class Kind(StrEnum):
 class Name(StrEnum):
     """Every event, as `subject:object:verb`."""
 
+    INSTANCE_CALL_CARRY = "instance:call:carry"
+    INSTANCE_CALL_SIGN = "instance:call:sign"
     INSTANCE_CERTIFICATE_ENROLL = "instance:certificate:enroll"
     INSTANCE_CERTIFICATE_RENEW = "instance:certificate:renew"
     INSTANCE_CREDENTIALS_VEND = "instance:credentials:vend"
+    INSTANCE_KEY_REGISTER = "instance:key:register"
+    INSTANCE_KEY_MISUSE = "instance:key:misuse"
     INSTANCE_GRANT_LIST = "instance:grant:list"
     INSTANCE_NONCE_ASK = "instance:nonce:ask"
     INSTANCE_REVOCATION_WATCH = "instance:revocation:watch"

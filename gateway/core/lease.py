@@ -9,11 +9,13 @@ from typing import Any
 
 from gateway.core import template
 from gateway.core.conditions import check
+from gateway.core.delivery import TOKEN
 from gateway.core.errors import Refusal
 from gateway.core.model import Instance, Lease, SessionRequest
 from gateway.core.policy.document import LONGEST, VERSION, statements
 from gateway.core.policy.intersect import minified, narrowed
-from gateway.core.profile import SESSION_SHORTEST, Grant, ProfileRules
+from gateway.core.profile import Grant, ProfileRules
+from gateway.core.profile_faults import SESSION_SHORTEST
 from gateway.wire.messages import instant
 
 # AWS: session tag keys have at most 128 characters of letters, digits and _ . : / = + - @
@@ -27,17 +29,19 @@ SHORTEST_LIFE = timedelta(minutes=1)
 
 @dataclass(frozen=True, slots=True)
 class Order:
-    """What an instance asks for. `delivery` is the way it comes in (None: the agent's own API, which has many).
+    """What an instance asks for. `door` is the way it comes in (None: the agent's own API, which has many). `held`: the
+    gateway itself asks, to sign or carry calls with a session that it keeps.
 
     `seconds` may ask for less than the grant gives, and for more only where `clamp` says that the grant's end will do.
     `policy` is JSON text that narrows the grant's.
     """
 
     grant: str
-    delivery: str | None = None
+    door: str | None = None
     seconds: int | None = None
     clamp: bool = False
     policy: str | None = None
+    held: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +52,7 @@ class Plan:
     values: Mapping[str, str]
     policy: Mapping[str, Any] | None
     duration: timedelta
+    held: bool
     sha256: str
 
     def request(self, lease: str) -> SessionRequest:
@@ -56,12 +61,19 @@ class Plan:
 
 
 def choose_grant(rules: ProfileRules, order: Order) -> Grant:
-    """The grant of this order, if it may be delivered so. Raises Refusal `grant_refused`."""
+    """The grant of this order, if it goes by that door and in that way. Raises Refusal `grant_refused`."""
     grant = rules.grants.get(order.grant)
     if grant is None:
         raise Refusal("grant_refused", grant=order.grant)
-    if order.delivery is not None and order.delivery not in grant.deliver:
-        raise Refusal("grant_refused", "The grant is not delivered in this way", reason="delivery", grant=grant.name)
+    if order.door is not None and order.door not in grant.doors:
+        raise Refusal("grant_refused", "The grant is not delivered in this way", reason="door", grant=grant.name)
+    ways = grant.deliver.ways
+    if not order.held and TOKEN not in ways:
+        raise Refusal("grant_refused", f"The grant gives no session away: {' and '.join(ways)} is how its calls go",
+                      reason="way", grant=grant.name)  # fmt: skip
+    if order.held and ways == (TOKEN,):
+        raise Refusal("grant_refused", "The grant's calls go by token: nothing of it is signed or carried",
+                      reason="way", grant=grant.name)  # fmt: skip
     return grant
 
 
@@ -79,12 +91,23 @@ def plan(
     if order.policy is not None:
         policy = _narrowed(grant, policy, order.policy)
     fences = [*_bound_to(grant, instance), *_closed_after(closes)]
+    if not order.held:
+        fences += grant.deliver.fences()
     if fences:
         policy = {"Version": VERSION, "Statement": [*(statements(policy) if policy else ()), *fences]}
     who = (key, instance.id, instance.key_sha256, instance.enrolled_at.isoformat())
     what = _request(grant, values | {"lease.id": "0" * 32}, policy, duration)
     about = [*who, rules.name, rules.upstream, grant.name, asdict(what) | {"duration": duration.total_seconds()}]
-    return Plan(grant, values, policy, duration, hashlib.sha256(json.dumps(about, sort_keys=True).encode()).hexdigest())
+    if order.held:
+        about.append("held")
+    return Plan(
+        grant,
+        values,
+        policy,
+        duration,
+        order.held,
+        hashlib.sha256(json.dumps(about, sort_keys=True).encode()).hexdigest(),
+    )
 
 
 def _narrowed(grant: Grant, policy: dict[str, Any] | None, asked: str) -> dict[str, Any]:

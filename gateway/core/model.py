@@ -155,7 +155,8 @@ class Lease:
     """Our record of vended credentials, until `expires_at`: what AWS would go on honouring.
 
     `role` is the assumed role, or the federated user. The credentials themselves are in `sealed_session` (a sealed
-    `Session`): whoever asks for the same, by `plan_sha256`, is given the same. It is emptied when they are over.
+    `Session`): whoever asks for the same, by `plan_sha256`, is given the same. It is emptied when they are over. `held`
+    says what for the gateway keeps the session to itself ("calls"); None: it was given to the instance.
     """
 
     id: str
@@ -170,6 +171,7 @@ class Lease:
     expires_at: datetime
     plan_sha256: str | None = None
     sealed_session: bytes | None = None
+    held: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -193,6 +195,30 @@ class BearerToken:
     instance: str
     created_at: datetime
     expires_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class DummyKey:
+    """A key pair that an agent made for the clients of one grant: a call that is signed with it was signed there.
+
+    It is of the enrolment whose key is `key_sha256`. It is known beyond `expires_at`: who shows it then is noticed.
+    """
+
+    access_key_id: str
+    instance: str
+    key_sha256: str
+    grant: str
+    sealed_secret: bytes
+    created_at: datetime
+    expires_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Meter:
+    """What a limit remembers (core.rate): `id` names the instance, the grant and the limit."""
+
+    id: str
+    until: datetime
 
 
 @dataclass(frozen=True, slots=True)

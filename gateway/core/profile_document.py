@@ -1,17 +1,21 @@
 """A profile as it is written, field by field. Durations are written `900s`, `15m`, `1h`."""
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from datetime import timedelta
 
 from gateway.core.attest.ec2 import IMAGE_ID, REGION
 from gateway.core.conditions import CHECKS, DAYS
-from gateway.wire.messages import DELIVERIES, NAME, USER, USUAL_DELIVERIES
+from gateway.core.rate import RATE
+from gateway.wire.messages import DOORS, NAME, USER, USUAL_DOORS, WAYS
 from gateway.wire.strict import text
 
 ROLE_ARN = r"arn:aws[a-z-]*:iam::[0-9]{12}:role/[A-Za-z0-9_+=,.@/-]{1,512}"
 POLICY_ARN = r"arn:aws[a-z-]*:iam::([0-9]{12}|aws):policy/[A-Za-z0-9_+=,.@/-]{1,512}"
 DURATION = r"[1-9][0-9]{0,5}[smh]"
 CLOCK = r"([01][0-9]|2[0-3]):[0-5][0-9]"
+ACTION = r"\*|[A-Za-z0-9-]{1,64}:[A-Za-z0-9*?]{1,128}"
 BINDS = ("public_ip", "private_ip", "vpc")
 
 
@@ -52,6 +56,27 @@ class ConditionsDocument:
 
 
 @dataclass(frozen=True, slots=True)
+class DeliverDocument:
+    """How calls reach AWS: `default`, and another way for IAM action patterns. A word alone is the default."""
+
+    default: str = text(pattern="|".join(WAYS), default="token")
+    token: tuple[str, ...] = text(pattern=ACTION, default=())
+    sign: tuple[str, ...] = text(pattern=ACTION, default=())
+    proxy: tuple[str, ...] = text(pattern=ACTION, default=())
+
+
+@dataclass(frozen=True, slots=True)
+class LimitsDocument:
+    """How many calls, and bytes of bodies, an instance may have by this grant: `100/minute`, `5GB/hour`. `actions` are
+    limits of their own for IAM action patterns. What goes by `token` is not seen, and not limited.
+    """
+
+    requests: str | None = text(pattern=RATE, default=None)
+    bytes: str | None = text(pattern=RATE, default=None)
+    actions: Mapping[str, str] = field(default_factory=dict, metadata={"pattern": RATE, "longest": 64})
+
+
+@dataclass(frozen=True, slots=True)
 class GrantDocument:
     """One grant as it is written. `policy` is IAM policy JSON in a string; as a table it is taken too."""
 
@@ -68,8 +93,12 @@ class GrantDocument:
     tags: Mapping[str, str] = field(default_factory=dict, metadata={"longest": 512})
     bind: str | None = text(pattern="|".join(BINDS), default=None)
     conditions: ConditionsDocument | None = None
-    deliver: tuple[str, ...] = text(pattern="|".join(DELIVERIES), default=USUAL_DELIVERIES)
+    doors: tuple[str, ...] = text(pattern="|".join(DOORS), default=USUAL_DOORS)
     users: tuple[str, ...] = text(pattern=USER, default=())
+    deliver: DeliverDocument = field(default_factory=DeliverDocument)
+    presign: str | None = text(pattern=DURATION, default=None)
+    unsigned_payload: bool = False
+    limits: LimitsDocument | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,3 +109,10 @@ class ProfileDocument:
     upstream: str = text(pattern=NAME, default="main")
     attestation: AttestationDocument = field(default_factory=AttestationDocument)
     grants: tuple[GrantDocument, ...] = ()
+
+
+def parse_duration(written: str) -> timedelta:
+    """`900s`, `15m` or `1h`. Raises ValueError."""
+    if not re.fullmatch(DURATION, written):
+        raise ValueError("a duration is written like 900s, 15m or 1h")
+    return timedelta(**{{"s": "seconds", "m": "minutes", "h": "hours"}[written[-1]]: int(written[:-1])})

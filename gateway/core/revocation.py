@@ -50,7 +50,9 @@ def plan(
 def receipt(plan: Plan, crl_number: int | None, now: datetime) -> dict[str, Any]:
     """What is cut off now, and what AWS will still honour, and until when: plain values for API and CLI."""
     _, instance = plan.instance
-    ends = max((lease.expires_at for lease in plan.leases), default=None)
+    given = [lease for lease in plan.leases if not lease.held]
+    kept = [lease for lease in plan.leases if lease.held]
+    ends = max((lease.expires_at for lease in given), default=None)
     return {
         "instance": instance.id,
         "instance_id": instance.instance_id,
@@ -73,8 +75,13 @@ def receipt(plan: Plan, crl_number: int | None, now: datetime) -> dict[str, Any]
                     "access_key_id": lease.access_key_id,
                     "until": instant(lease.expires_at),
                 }
-                for lease in plan.leases
+                for lease in given
             ],
             "until": instant(ends) if ends else None,
+            # Nobody has these; but what was signed with them can be used for as long as AWS takes a signature, a
+            # presigned URL for as long as it says, and none of it beyond the session.
+            "forgotten": [
+                {"lease": lease.id, "grant": lease.grant, "until": instant(lease.expires_at)} for lease in kept
+            ],
         },
     }

@@ -16,7 +16,7 @@ from gateway.wire.messages import NAME
 from gateway.wire.strict import Malformed, loads
 
 SHORTEST, LONGEST = 900, 43200  # seconds; AWS: CreateSession, durationSeconds
-DELIVERY = "sessions"
+DOOR = "sessions"
 
 _PLACE = r"(arn:aws[a-z-]*:rolesanywhere:([a-z0-9-]{1,32}):([0-9]{12}):)"
 _ANCHOR = re.compile(rf"{_PLACE}trust-anchor/({NAME})")
@@ -71,9 +71,9 @@ def read(request: Received) -> SessionOrder:
 def choose(rules: ProfileRules, order: SessionOrder) -> Grant:
     """The one grant that is meant. Raises Refusal: `grant_refused` for none, `malformed_request` for several."""
     named = [each for each in rules.grants.values() if each.role == order.role and order.grant in (None, each.name)]
-    found = [each for each in named if DELIVERY in each.deliver]
+    found = [each for each in named if DOOR in each.doors]
     if not found:
-        reason = "delivery" if named else "role_not_granted"
+        reason = "door" if named else "role_not_granted"
         raise Refusal("grant_refused", "The profile has no grant of this role that is delivered by sessions",
                       reason=reason, profile=rules.name, role=order.role)  # fmt: skip
     if len(found) > 1:

@@ -13,8 +13,9 @@ from datetime import datetime, timedelta
 
 from gateway.core.audit import Kind
 from gateway.core.errors import Refusal
-from gateway.core.identity import Identity, check_certificate, check_instance
+from gateway.core.identity import Identity
 from gateway.core.model import BearerToken
+from gateway.flows.identify import demand_standing
 from gateway.flows.journal import Call, Journal
 from gateway.ports import Clock, RandomBytes, Store, Transaction
 from gateway.wire.messages import instant
@@ -57,7 +58,7 @@ class Bearer:
         call.object = f"token/{accessor(row)}"
 
         def unit(tx: Transaction) -> None:
-            _demand_standing(tx, identity, now)
+            demand_standing(tx, identity, superseded_too=False)
             for old in _too_many(tx, identity, now):
                 tx.bearer_tokens.remove(old)
             if not tx.bearer_tokens.add(row):
@@ -124,10 +125,3 @@ def _too_many(tx: Transaction, identity: Identity, now: datetime) -> list[Bearer
     rows = tx.bearer_tokens.find(instance=identity.instance.id)
     alive = sorted((row for row in rows if row.expires_at > now), key=lambda row: row.created_at)
     return [*(row for row in rows if row.expires_at <= now), *alive[: max(0, len(alive) - MOST + 1)]]
-
-
-def _demand_standing(tx: Transaction, identity: Identity, now: datetime) -> None:
-    """Once more, in the transaction that records the decision: nothing is given behind a revocation's back."""
-    certificate = tx.certificates.get(serial=identity.certificate.serial)
-    certificate = check_certificate(certificate, "instance", identity.certificate.sha256, now)
-    check_instance(tx.instances.get(id=identity.instance.id), certificate)

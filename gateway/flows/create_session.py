@@ -11,7 +11,7 @@ from gateway.core.identity import Identity
 from gateway.core.lease import Order, plan
 from gateway.core.model import Instance
 from gateway.core.rolesanywhere import OURS, Received, Signed, verify
-from gateway.core.session_order import DELIVERY, SessionOrder
+from gateway.core.session_order import DOOR, SessionOrder
 from gateway.flows.identify import Identify
 from gateway.flows.journal import Call
 from gateway.flows.trust_anchor import TrustAnchors
@@ -81,7 +81,7 @@ class CreateSession:
             )
         rules = self._vend.rules(identity)
         grant = session_order.choose(rules, order)
-        wanted = Order(grant.name, DELIVERY, order.seconds, clamp=True)
+        wanted = Order(grant.name, DOOR, order.seconds, clamp=True)
         planned = plan(instance, rules, grant, wanted, "", call.source, self._clock())
         known_before = "${lease.id}" not in grant.session_name
         if order.session_name and not (known_before and planned.request("0" * 32).session_name == order.session_name):

@@ -4,7 +4,7 @@ import logging
 from dataclasses import replace
 
 from gateway.core.errors import Refusal
-from gateway.flows import bearer
+from gateway.flows import bearer, dummy_keys, metering
 from gateway.flows.publish import Publish
 from gateway.ports import Clock, Store
 
@@ -21,6 +21,8 @@ class Housekeeping:
         self._store = store
         self._clock = clock
         self._tokens_seen: str | None = None
+        self._keys_seen: str | None = None
+        self._meters_seen: str | None = None
 
     def tick(self) -> None:
         try:
@@ -28,6 +30,8 @@ class Housekeeping:
                 self._publish.crl(only_if_due=True)
             self._empty_spent_leases()
             self._tokens_seen = bearer.prune(self._store, self._clock(), self._tokens_seen)
+            self._keys_seen = dummy_keys.prune(self._store, self._clock(), self._keys_seen)
+            self._meters_seen = metering.prune(self._store, self._clock(), self._meters_seen)
         except Refusal as refusal:
             log.warning("housekeeping: %s (%s)", refusal, refusal.reason)
         except Exception as error:  # its thread must not end: nobody would start another

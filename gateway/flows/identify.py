@@ -2,7 +2,7 @@
 
 from gateway.core.errors import Refusal
 from gateway.core.identity import Identity, check_certificate, check_instance, check_operator
-from gateway.core.model import Certificate, Operator
+from gateway.core.model import Certificate, CertificateState, InstanceState, Operator
 from gateway.flows.issue import presented
 from gateway.flows.journal import Call
 from gateway.ports import Clock, Store, Transaction
@@ -38,3 +38,25 @@ class Identify:
         if row is not None and row.sha256 == sha256:
             call.subject = row.subject
         return check_certificate(row, kind, sha256, self._clock(), superseded_too=superseded_too)
+
+
+def stands(tx: Transaction, identity: Identity, *, superseded_too: bool = True) -> bool:
+    """Whether the identity is still one, once more."""
+    instance = tx.instances.get(id=identity.instance.id)
+    certificate = tx.certificates.get(serial=identity.certificate.serial)
+    if instance is None or instance.state is not InstanceState.ENROLLED:
+        return False
+    if certificate is None or certificate.state is CertificateState.REVOKED:
+        return False
+    return superseded_too or certificate.state is CertificateState.ACTIVE
+
+
+def demand_standing(
+    tx: Transaction, identity: Identity, *, superseded_too: bool = True, reason: str = "revoked_meanwhile"
+) -> None:
+    """`stands`, in the transaction that records the decision: nothing is given behind a revocation's back.
+
+    Raises Refusal `instance_revoked`.
+    """
+    if not stands(tx, identity, superseded_too=superseded_too):
+        raise Refusal("instance_revoked", reason=reason)

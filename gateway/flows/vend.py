@@ -11,13 +11,14 @@ from datetime import datetime, timedelta
 from functools import partial
 from typing import Any
 
-from gateway.core import profile
 from gateway.core.audit import Kind
 from gateway.core.errors import Refusal
 from gateway.core.identity import Identity
 from gateway.core.lease import Order, Plan, choose_grant, is_alive, is_fresh, plan
-from gateway.core.model import CertificateState, Flight, InstanceState, Lease, Profile, Session, SessionRequest
+from gateway.core.model import Flight, Lease, Session, SessionRequest
 from gateway.core.profile import ProfileRules
+from gateway.flows.applied import Applied
+from gateway.flows.identify import demand_standing, stands
 from gateway.flows.journal import Call, Journal
 from gateway.flows.vault import SealedSessions, UpstreamKeys
 from gateway.ports import Clock, OpenableKey, RandomBytes, Store, Transaction, Upstream
@@ -29,6 +30,7 @@ log = logging.getLogger("trusted_gateway.vend")
 SKEW = timedelta(minutes=5)
 FLIGHT = timedelta(seconds=8)
 """How long a mint may take, recording included, before it counts as lost: AWS has 4.5 seconds of it."""
+BEHIND_ITS_BACK = "revoked_while_vending"
 MOST_LIVE = 256
 """Sessions of one instance: each that differs from the others costs a call to STS, whose patience is for all."""
 # Seconds: for how long someone waits for a mint that another has begun, and may then begin one; and between two looks.
@@ -44,14 +46,15 @@ class Vended:
 
 
 @dataclass(frozen=True, slots=True)
-class _Asked:
-    """One request for a session, on its way."""
+class Asked:
+    """One request for a session, on its way. `account` is the one in which the session acts."""
 
     call: Call
     identity: Identity
     rules: ProfileRules
     plan: Plan
     key: OpenableKey
+    account: str
 
 
 class Vend:
@@ -74,14 +77,16 @@ class Vend:
         self._upstream = upstream
         self._clock = clock
         self._random = random
-        self._known: dict[str, tuple[Profile, ProfileRules]] = {}  # what was read of a row that is still the same
+        self._applied = Applied()
 
     def grants(self, call: Call, identity: Identity) -> messages.GrantsAnswer:
         """What this instance may ask for."""
         rules = self.rules(identity)
         self._journal.allow(call)
         summaries = [
-            messages.GrantSummary(each.name, int(each.duration.total_seconds()), each.deliver, each.users)
+            messages.GrantSummary(
+                each.name, int(each.duration.total_seconds()), each.doors, each.users, each.deliver.ways
+            )
             for each in rules.grants.values()
         ]
         return messages.GrantsAnswer(rules.name, tuple(summaries))
@@ -97,10 +102,24 @@ class Vend:
             expiration=messages.instant(given.session.expires_at),
         )
 
+    def understand(self, call: Call, identity: Identity, order: Order) -> Asked:
+        """What AWS would be asked for to answer this order. Raises Refusal."""
+        with self._store.read() as tx:
+            return self._understood(tx, call, identity, order)
+
+    def hold(self, asked: Asked) -> Vended:
+        """The session of an order with `held`: the gateway calls AWS with it, or signs, and it never leaves.
+
+        Nothing is decided here: whoever calls this records its decision afterwards, and only then lets anything go.
+        """
+        with self._store.read() as tx:
+            lease = _newest(tx, asked, self._clock())
+        return self._get(asked, lease)
+
     def rules(self, identity: Identity) -> ProfileRules:
         """The caller's profile. Raises Refusal `grant_refused` when it is gone."""
         with self._store.read() as tx:
-            return self._rules(tx, identity)
+            return self._applied.rules(tx, identity)
 
     def give(self, call: Call, identity: Identity, order: Order) -> Vended:
         """The session that answers this order: one that is there already, or a new one."""
@@ -108,6 +127,9 @@ class Vend:
         with self._store.read() as tx:
             asked = self._understood(tx, call, identity, order)
             lease = _newest(tx, asked, self._clock())
+        return self._get(asked, lease)
+
+    def _get(self, asked: Asked, lease: Lease | None) -> Vended:
         begun = time.monotonic()
         while True:
             if lease is not None and is_fresh(lease, self._clock()):
@@ -119,11 +141,13 @@ class Vend:
                 raise Refusal("upstream_unavailable", reason="mint_failed", retry_after=2)
             lease_id = self._random(16).hex()
             request = asked.plan.request(lease_id)
-            if self._journal.write(call, partial(self._take_off, asked=asked, request=request, lease_id=lease_id)):
+            if self._journal.write(
+                asked.call, partial(self._take_off, asked=asked, request=request, lease_id=lease_id)
+            ):
                 return self._mint(asked, request, lease_id, lease)
             lease = self._wait(asked, begun + _PATIENCE)
 
-    def _wait(self, asked: _Asked, until: float) -> Lease | None:
+    def _wait(self, asked: Asked, until: float) -> Lease | None:
         """Until someone else's mint of the same is over, or patience is; the newest lease then."""
         while True:
             with self._store.read() as tx:
@@ -132,37 +156,29 @@ class Vend:
                 return lease
             time.sleep(_PAUSE)
 
-    def _understood(self, tx: Transaction, call: Call, identity: Identity, order: Order) -> _Asked:
-        rules = self._rules(tx, identity)
+    def _understood(self, tx: Transaction, call: Call, identity: Identity, order: Order) -> Asked:
+        rules = self._applied.rules(tx, identity)
         grant = choose_grant(rules, order)
         key, account = self._keys.openable(tx, rules.upstream)
         owner = f"{account}/{key.name}/{key.access_key_id}"
         planned = plan(identity.instance, rules, grant, order, owner, call.source, self._clock())
-        return _Asked(call, identity, rules, planned, key)
+        return Asked(call, identity, rules, planned, key, grant.role.split(":")[4] if grant.role else account)
 
-    def _rules(self, tx: Transaction, identity: Identity) -> ProfileRules:
-        applied = tx.profiles.get(name=identity.instance.profile)
-        if applied is None:
-            raise Refusal("grant_refused", reason="profile_missing")
-        known = self._known.get(applied.name)
-        if known is None or known[0] != applied:
-            known = self._known[applied.name] = (applied, _read(applied))
-        return known[1]
-
-    def _give_again(self, asked: _Asked, lease: Lease, reason: str) -> Vended:
+    def _give_again(self, asked: Asked, lease: Lease, reason: str) -> Vended:
         session = self._sealed.open(lease)
 
         def unit(tx: Transaction) -> None:
-            _demand_standing(tx, asked.identity)
+            demand_standing(tx, asked.identity, reason=BEHIND_ITS_BACK)
             tx.audit.append(asked.call.event(Kind.DECISION, reason=reason, **_facts(lease)))
 
-        self._journal.write(asked.call, unit)
+        if not asked.plan.held:
+            self._journal.write(asked.call, unit)
         return Vended(lease, session)
 
-    def _take_off(self, tx: Transaction, *, asked: _Asked, request: SessionRequest, lease_id: str) -> bool:
+    def _take_off(self, tx: Transaction, *, asked: Asked, request: SessionRequest, lease_id: str) -> bool:
         """Decide, and begin the mint, unless someone else is at the same one or has just ended it."""
         call, plan, now = asked.call, asked.plan, self._clock()
-        _demand_standing(tx, asked.identity)
+        demand_standing(tx, asked.identity, reason=BEHIND_ITS_BACK)
         newest = _newest(tx, asked, now)
         if newest is not None and is_fresh(newest, now):
             return False
@@ -175,21 +191,20 @@ class Vend:
             return False
         if not (tx.flights.swap(under_way, flight) if under_way else tx.flights.add(flight)):
             return False
-        tx.audit.append(
-            call.event(
-                Kind.DECISION,
-                grant=plan.grant.name,
-                profile=asked.rules.name,
-                role=request.role,
-                session_name=request.session_name,
-                lease=lease_id,
-                seconds=int(plan.duration.total_seconds()),
-            )
-        )
-        tx.audit.append(call.event(Kind.INTENT, reason="asked"))
+        facts: dict[str, Any] = {
+            "grant": plan.grant.name,
+            "profile": asked.rules.name,
+            "role": request.role,
+            "session_name": request.session_name,
+            "lease": lease_id,
+            "seconds": int(plan.duration.total_seconds()),
+        }
+        if not plan.held:
+            tx.audit.append(call.event(Kind.DECISION, **facts))
+        tx.audit.append(call.event(Kind.INTENT, reason="asked", **(facts if plan.held else {})))
         return True
 
-    def _mint(self, asked: _Asked, request: SessionRequest, lease_id: str, before: Lease | None) -> Vended:
+    def _mint(self, asked: Asked, request: SessionRequest, lease_id: str, before: Lease | None) -> Vended:
         """Ask STS, seal what comes, record it. While STS cannot be asked, `before` is given for as long as it lives."""
         try:
             session = self._upstream.session(asked.key, request)
@@ -198,7 +213,7 @@ class Vend:
             if refusal.code == "upstream_unavailable" and before is not None and is_alive(before, self._clock()):
                 log.warning("AWS cannot be asked (%s): lease %s is given again", refusal.reason, before.id)
                 return self._give_before(asked, lease_id, before, refusal.reason)
-            self._store.write(lambda tx: _land(tx, asked, lease_id))
+            self._store.write(partial(_crash, asked=asked, lease_id=lease_id, refusal=refusal))
             raise
         lease = Lease(
             id=lease_id,
@@ -213,65 +228,49 @@ class Vend:
             expires_at=session.expires_at,
             plan_sha256=asked.plan.sha256,
             sealed_session=self._sealed.seal(lease_id, asked.plan.sha256, session),
+            held="calls" if asked.plan.held else None,
         )
         if not self._journal.write(asked.call, lambda tx: self._settle(tx, asked, lease)):
             # The session exists at AWS but was given to nobody; the lease stays on record until it ends.
-            raise Refusal("instance_revoked", reason="revoked_while_vending", lease=lease_id)
+            raise Refusal("instance_revoked", reason=BEHIND_ITS_BACK, lease=lease_id)
         return Vended(lease, session)
 
-    def _give_before(self, asked: _Asked, lease_id: str, before: Lease, why: str) -> Vended:
-        session = self._sealed.open(before)
-
+    def _give_before(self, asked: Asked, lease_id: str, before: Lease, why: str) -> Vended:
         def unit(tx: Transaction) -> None:
             _land(tx, asked, lease_id)
-            _demand_standing(tx, asked.identity)
+            demand_standing(tx, asked.identity, reason=BEHIND_ITS_BACK)
             tx.audit.append(asked.call.event(Kind.OUTCOME, reason="vended_while_aws_away", why=why, **_facts(before)))
 
         self._journal.write(asked.call, unit)
-        return Vended(before, session)
+        return Vended(before, self._sealed.open(before))
 
-    def _settle(self, tx: Transaction, asked: _Asked, lease: Lease) -> bool:
+    def _settle(self, tx: Transaction, asked: Asked, lease: Lease) -> bool:
         """Record the lease; True when the caller may still have it at this moment."""
         _land(tx, asked, lease.id)
-        standing = _stands(tx, asked.identity)
+        standing = stands(tx, asked.identity)
         if not tx.leases.add(lease if standing else replace(lease, sealed_session=None)):
             raise Refusal("conflict")
         if standing:
-            tx.audit.append(asked.call.event(Kind.OUTCOME, reason="vended", **_facts(lease)))
+            tx.audit.append(asked.call.event(Kind.OUTCOME, reason="held" if lease.held else "vended", **_facts(lease)))
         return standing
 
 
-def _read(applied: Profile) -> ProfileRules:
-    try:
-        return profile.read(applied.document, source_address=True)
-    except Refusal:  # it was applied when the rules were others
-        why = "The profile is no longer valid: an operator has to apply it anew"
-        raise Refusal("grant_refused", why, reason="profile_outdated") from None
-
-
-def _newest(tx: Transaction, asked: _Asked, now: datetime) -> Lease | None:
+def _newest(tx: Transaction, asked: Asked, now: datetime) -> Lease | None:
     """The lease of exactly this plan, which is one of this enrolment only, that lives longest."""
     return tx.leases.newest(asked.identity.instance.id, asked.plan.sha256, now)
 
 
-def _land(tx: Transaction, asked: _Asked, lease_id: str) -> None:
+def _land(tx: Transaction, asked: Asked, lease_id: str) -> None:
     flight = tx.flights.get(key=asked.plan.sha256)
     if flight is not None and flight.holder == lease_id:
         tx.flights.remove(flight)
 
 
-def _stands(tx: Transaction, identity: Identity) -> bool:
-    instance = tx.instances.get(id=identity.instance.id)
-    certificate = tx.certificates.get(serial=identity.certificate.serial)
-    if instance is None or instance.state is not InstanceState.ENROLLED:
-        return False
-    return certificate is not None and certificate.state is not CertificateState.REVOKED
-
-
-def _demand_standing(tx: Transaction, identity: Identity) -> None:
-    """Once more, in the transaction that records the decision: nothing is given behind a revocation's back."""
-    if not _stands(tx, identity):
-        raise Refusal("instance_revoked", reason="revoked_while_vending")
+def _crash(tx: Transaction, asked: Asked, lease_id: str, refusal: Refusal) -> None:
+    """The mint has failed. Of one that was not decided before, this is the outcome."""
+    _land(tx, asked, lease_id)
+    if asked.plan.held:
+        tx.audit.append(asked.call.event(Kind.OUTCOME, allowed=False, reason=refusal.reason, code=refusal.code))
 
 
 def _facts(lease: Lease) -> dict[str, Any]:

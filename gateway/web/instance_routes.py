@@ -4,7 +4,7 @@ from functools import cache
 from importlib.metadata import version
 
 from gateway.web.openapi import JSON, Route, document
-from gateway.wire import messages
+from gateway.wire import calls, messages
 
 UPSTREAM = ("upstream_key_unknown", "upstream_refused", "upstream_unavailable")
 
@@ -31,6 +31,18 @@ ROUTES = (
         "POST", "/v1/credentials", "Credentials of AWS for one grant", asks=messages.CredentialsRequest,
         answers=messages.CredentialsAnswer, certificate=True,
         codes=("grant_refused", "policy_refused", "conflict", "too_many_requests", *UPSTREAM),
+    ),
+    Route(
+        "POST", "/v1/dummy-keys", "A key pair that the agent made for the clients of a grant", asks=calls.DummyKey,
+        answers=calls.DummyKeyAnswer, status=201, certificate=True, codes=("grant_refused", "conflict"),
+    ),
+    Route(
+        "POST", "/v1/signatures", "A signature for one call to AWS", asks=calls.Call, answers=calls.Signature,
+        certificate=True,
+        codes=(
+            "call_malformed", "call_ambiguous", "call_denied", "signature_refused", "payload_unsigned",
+            "presign_refused", "body_required", "grant_refused", "conflict", "too_many_requests", *UPSTREAM,
+        ),
     ),
     Route("GET", "/v1/watch", "Waits for at most 25 seconds for the instance's revocation", status=204,
           certificate=True),

@@ -119,7 +119,7 @@ def add_vault(app: Flask, journal: Journal, identify: Identify, bearer: Bearer, 
             if not re.fullmatch(NAME, role):
                 raise Refusal("grant_refused")
             call.object = f"grant/{role}"
-            order = Order(role, delivery="vault", seconds=seconds(wanted.ttl), clamp=True)
+            order = Order(role, door="vault", seconds=seconds(wanted.ttl), clamp=True)
             _demand_as_granted(call, identity, order, wanted)
             given = vend.give(call, identity, order)
             return answer(request_id(), **credentials_document(given, clock()))

@@ -1,6 +1,5 @@
 """The messages between agent and gateway, frozen dataclasses. `decode(cls, loads(raw))` reads, `encode(m)` writes."""
 
-import dataclasses
 import json
 import re
 from dataclasses import dataclass
@@ -10,8 +9,9 @@ from typing import Any
 from gateway.wire.strict import Malformed, decode, integer, loads, nested, text
 
 __all__ = [
-    "DELIVERIES",
-    "USUAL_DELIVERIES",
+    "DOORS",
+    "USUAL_DOORS",
+    "WAYS",
     "CertificateAnswer",
     "CredentialsAnswer",
     "CredentialsRequest",
@@ -40,8 +40,10 @@ PEM = r"-----BEGIN [A-Z ]+-----[A-Za-z0-9+/=\r\n]+-----END [A-Z ]+-----\s*"
 
 # How a grant may reach a program: by the agent as the container endpoint, the IMDSv2 look-alike, its Unix socket (for
 # credential_process and `env`) or a file on tmpfs; by the gateway through IAM Roles Anywhere's or Vault's API.
-DELIVERIES = ("container", "imds", "process", "file", "sessions", "vault")
-USUAL_DELIVERIES = ("container", "imds", "process", "sessions", "vault")  # a file outlives whoever reads it
+DOORS = ("container", "imds", "process", "file", "sessions", "vault")
+USUAL_DOORS = ("container", "imds", "process", "sessions", "vault")  # a file outlives whoever reads it
+# How a call reaches AWS: with a session that the agent holds, signed by the gateway, or carried by it.
+WAYS = ("token", "sign", "proxy")
 USER = r"[a-z_][a-z0-9_-]{0,31}"  # of Linux: useradd(8)
 
 EC2_IDENTITY_DOCUMENT = "aws-ec2-identity-document"
@@ -106,14 +108,15 @@ class RenewRequest:
 class GrantSummary:
     """One thing that this instance may ask for; `duration` in seconds.
 
-    `deliver`: the ways in which it may reach a program, of `DELIVERIES`. `users`: the local users who may have it from
-    the agent, beside root and the agent's own; empty means nobody else.
+    `doors`: where a program may find it, of `DOORS`. `ways`: how its calls may reach AWS, of `WAYS`. `users`: the local
+    users who may have it from the agent, beside root and the agent's own; empty means nobody else.
     """
 
     name: str = text(pattern=NAME)
     duration: int = integer(low=900, high=43200)
-    deliver: tuple[str, ...] = text(pattern="|".join(DELIVERIES), default=USUAL_DELIVERIES)
+    doors: tuple[str, ...] = text(pattern="|".join(DOORS), default=USUAL_DOORS)
     users: tuple[str, ...] = text(pattern=USER, default=())
+    ways: tuple[str, ...] = text(pattern="|".join(WAYS), default=("token",))
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,8 +160,14 @@ class UserData:
 
 def encode(message: Any) -> bytes:
     """The message as JSON (RFC 8259, UTF-8), fields that are None left out."""
-    plain = dataclasses.asdict(message)
-    return json.dumps({k: v for k, v in plain.items() if v is not None}, separators=(",", ":")).encode()
+    return _JSON.encode({name: value for name, value in _fields(message).items() if value is not None}).encode()
+
+
+def _fields(message: Any) -> dict[str, Any]:
+    return {name: getattr(message, name) for name in message.__dataclass_fields__}
+
+
+_JSON = json.JSONEncoder(separators=(",", ":"), default=_fields)
 
 
 def instant(moment: datetime) -> str:

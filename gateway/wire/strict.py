@@ -5,12 +5,13 @@ Every message that crosses the wire, and every settings file, comes in by `decod
 """
 
 import dataclasses
+import functools
 import json
 import math
 import re
 import types
 import typing
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, NoReturn, TypeVar
 
 T = TypeVar("T")
@@ -82,65 +83,102 @@ def decode(cls: type[T], value: object) -> T:
     Types are exact, unknown and missing fields are faults, and all faults are told at once. Raises Malformed.
     """
     faults: list[str] = []
-    out = _decode(cls, value, "", faults, {})
+    out = _of_dataclass(cls)(value, "", faults)
     if faults:
         raise Malformed(*faults)
     return typing.cast(T, out)
 
 
-def _decode(kind: Any, value: object, path: str, faults: list[str], rules: Mapping[str, Any]) -> Any:
-    def fault(what: str) -> None:
-        faults.append(f"{path or 'body'}: {what}")
-
-    origin, arguments = typing.get_origin(kind), typing.get_args(kind)
-    if origin in (typing.Union, types.UnionType):
-        if value is None and type(None) in arguments:
-            return None
-        (kind,) = (a for a in arguments if a is not type(None))
-        return _decode(kind, value, path, faults, rules)
-    if dataclasses.is_dataclass(kind):
-        return _decode_dataclass(kind, value, path, faults)
-    if origin is tuple:
-        if not isinstance(value, list):
-            return fault("must be a list")
-        return tuple(_decode(arguments[0], item, f"{path}[{i}]", faults, rules) for i, item in enumerate(value))
-    if origin in (dict, Mapping):
-        if not isinstance(value, dict):
-            return fault("must be an object")
-        return {key: _decode(arguments[1], item, f"{path}.{key}", faults, rules) for key, item in value.items()}
-    if kind is Any:
-        return value
-    if type(value) is not kind:
-        return fault(f"must be {_WORDS[kind]}")
-    if isinstance(value, str):
-        if len(value) > rules.get("longest", 256):
-            return fault("is too long")
-        if (pattern := rules.get("pattern")) and not re.fullmatch(pattern, value):
-            return fault("does not have the required form")
-    if isinstance(value, int) and "low" in rules and not rules["low"] <= value <= rules["high"]:
-        return fault(f"must be from {rules['low']} to {rules['high']}")
-    return value
-
-
+# Types are looked at once, and become functions: of a value, where it stands, and the faults so far (which are added
+# to), to the value as its type has it. With faults, what comes back means nothing.
+Decoder = Callable[[object, str, list[str]], Any]
 _WORDS = {str: "a string", int: "an integer", bool: "true or false", dict: "an object", list: "a list"}
 
 
-def _decode_dataclass(cls: Any, value: object, path: str, faults: list[str]) -> Any:
-    if not isinstance(value, dict):
-        faults.append(f"{path or 'body'}: must be an object")
-        return None
-    hints = typing.get_type_hints(cls)
-    arguments: dict[str, Any] = {}
-    before = len(faults)
-    for field in dataclasses.fields(cls):
-        where = f"{path}.{field.name}" if path else field.name
-        if field.name in value:
-            arguments[field.name] = _decode(hints[field.name], value[field.name], where, faults, field.metadata)
-        elif field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING:
-            faults.append(f"{where}: is missing")
-    known = {field.name for field in dataclasses.fields(cls)}
-    for key in value:
-        if key not in known:
+def _decoder(kind: Any, rules: Mapping[str, Any]) -> Decoder:
+    origin, arguments = typing.get_origin(kind), typing.get_args(kind)
+    if origin in (typing.Union, types.UnionType):
+        (inner,) = (a for a in arguments if a is not type(None))
+        return _or_none(_decoder(inner, rules)) if type(None) in arguments else _decoder(inner, rules)
+    if dataclasses.is_dataclass(kind):
+        return _of_dataclass(kind)
+    if origin is tuple:
+        return _list(_decoder(arguments[0], rules))
+    if origin in (dict, Mapping):
+        return _object(_decoder(arguments[1], rules))
+    if kind is Any:
+        return lambda value, path, faults: value
+    return _plain(kind, rules)
+
+
+def _or_none(inner: Decoder) -> Decoder:
+    return lambda value, path, faults: None if value is None else inner(value, path, faults)
+
+
+def _list(inner: Decoder) -> Decoder:
+    def decode(value: object, path: str, faults: list[str]) -> Any:
+        if isinstance(value, list):
+            return tuple([inner(item, f"{path}[{i}]", faults) for i, item in enumerate(value)])
+        return faults.append(f"{path}: must be a list")
+
+    return decode
+
+
+def _object(inner: Decoder) -> Decoder:
+    def decode(value: object, path: str, faults: list[str]) -> Any:
+        if isinstance(value, dict):
+            return {key: inner(item, f"{path}.{key}", faults) for key, item in value.items()}
+        return faults.append(f"{path}: must be an object")
+
+    return decode
+
+
+def _plain(kind: Any, rules: Mapping[str, Any]) -> Decoder:
+    """A string, a number or a boolean, or a list or an object whose insides are looked at elsewhere."""
+    longest, ranged = rules.get("longest", 256), kind is int and "low" in rules
+    form = re.compile(rules["pattern"]).fullmatch if kind is str and rules.get("pattern") else None
+
+    def decode(value: Any, path: str, faults: list[str]) -> Any:
+        if type(value) is not kind:
+            return faults.append(f"{path}: must be {_WORDS[kind]}")
+        if kind is str:
+            if len(value) > longest:
+                return faults.append(f"{path}: is too long")
+            if form is not None and not form(value):
+                return faults.append(f"{path}: does not have the required form")
+        elif ranged and not rules["low"] <= value <= rules["high"]:
+            return faults.append(f"{path}: must be from {rules['low']} to {rules['high']}")
+        return value
+
+    return decode
+
+
+def _dataclass(cls: Any) -> Decoder:
+    hints, fields = typing.get_type_hints(cls), dataclasses.fields(cls)
+    decoders = {field.name: _decoder(hints[field.name], field.metadata) for field in fields}
+    optional = {
+        field.name
+        for field in fields
+        if field.default is not dataclasses.MISSING or field.default_factory is not dataclasses.MISSING
+    }
+
+    def decode(value: object, path: str, faults: list[str]) -> Any:
+        if not isinstance(value, dict):
+            return faults.append(f"{path or 'body'}: must be an object")
+        inside, before = f"{path}." if path else "", len(faults)
+        arguments = {}
+        for name, decoder in decoders.items():
+            if name in value:
+                arguments[name] = decoder(value[name], inside + name, faults)
+            elif name not in optional:
+                faults.append(f"{inside}{name}: is missing")
+        if len(arguments) < len(value):
             # A key is the sender's text: shown escaped and cut, since faults reach terminals and logs.
-            faults.append(f"{(path + '.') if path else ''}{ascii(key)[1:-1][:40]}: is not known here")
-    return cls(**arguments) if len(faults) == before else None
+            unknown = [ascii(key)[1:-1][:40] for key in value if key not in decoders]
+            faults += [f"{inside}{key}: is not known here" for key in unknown]
+        return cls(**arguments) if len(faults) == before else None
+
+    return decode
+
+
+_of_dataclass: Callable[[Any], Decoder] = functools.cache(_dataclass)

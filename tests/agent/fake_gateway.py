@@ -11,7 +11,7 @@ import ssl
 import threading
 import time
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from hashlib import sha256
@@ -26,9 +26,14 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from cryptography.x509.oid import ExtendedKeyUsageOID
 
 from gateway.wire import problems
+from gateway.wire.calls import HEAD, Call, in_header
+from gateway.wire.messages import encode
+from gateway.wire.strict import decode
+from tests.agent.fake_calls import Calls, Carried, Refused, body_of
 from tests.agent.pki import Pki
 
 INSTANCE = "spiffe://trusted-gateway.internal/aws/123456789012/eu-central-1/i-0123456789abcdef0"
+URN = "urn:uuid:11111111-2222-3333-4444-555555555555"
 SECRET_CANARY = "canarySecretAccessKey"
 SESSION_CANARY = "canarySessionToken"
 
@@ -62,7 +67,8 @@ class FakeGateway:
         self.seen: list[Seen] = []
         self.tickets: dict[str, str | None] = {"ticket-one": None}  # ticket → SHA-256 of the key it served
         self.grants: list[str] = ["app"]
-        self.deliver: dict[str, list[str]] = {}  # grant → ways, where they are not the usual ones
+        self.doors: dict[str, list[str]] = {}  # grant → doors, where they are not the usual ones
+        self.calls = Calls()
         self.users: dict[str, list[str]] = {}
         self.certificate_life = timedelta(hours=24)
         self.credentials_life = timedelta(hours=1)
@@ -154,10 +160,20 @@ class FakeGateway:
             self._check(seen)
             return 200 if seen.path != "/v1/enroll" else 201, self._route(seen), {}
         except _Refuse as refused:
-            r = refused.refusal
-            status = r.status or problems.PROBLEMS[r.code].status
-            raw = r.raw if r.raw is not None else problems.encode(r.code)
-            return status, raw, {"Content-Type": problems.MEDIA_TYPE, **r.headers}
+            return _told(refused.refusal)
+        except Refused as refused:
+            return _told(Refusal(refused.code, raw=problems.encode(refused.code, detail=str(refused), instance=URN)))
+
+    def carry(self, seen: Seen, headers: Any, body: Iterator[bytes], permit: Callable[[], None]) -> Carried | Refusal:
+        """AWS's answer to a call that is carried, or a refusal: `permit` is called before the body is looked at."""
+        self.seen.append(seen)
+        try:
+            self._check(seen)
+            return self.calls.carry(headers, body, permit)
+        except _Refuse as refused:
+            return refused.refusal
+        except Refused as refused:
+            return Refusal(refused.code, raw=problems.encode(refused.code, detail=str(refused), instance=URN))
 
     def _check(self, seen: Seen) -> None:
         waiting = self.refusals.get(seen.path)
@@ -198,6 +214,10 @@ class FakeGateway:
                 return json.dumps({"profile": "web", "grants": grants}).encode()
             case "POST", "/v1/credentials":
                 return self._vend(message["grant"])
+            case "POST", "/v1/dummy-keys":
+                return self.calls.register(message)
+            case "POST", "/v1/signatures":
+                return encode(self.calls.sign(decode(Call, message)))
             case "GET", "/v1/watch":
                 self.news.wait(self.watch_seconds)
                 if self.revoked:
@@ -207,7 +227,8 @@ class FakeGateway:
 
     def _summary(self, name: str) -> dict[str, Any]:
         told: dict[str, Any] = {"name": name, "duration": 3600, "users": self.users.get(name, [])}
-        return told | ({"deliver": self.deliver[name]} if name in self.deliver else {})
+        told |= {"ways": self.calls.ways[name]} if name in self.calls.ways else {}
+        return told | ({"doors": self.doors[name]} if name in self.doors else {})
 
     def _enroll(self, message: dict[str, Any]) -> bytes:
         key = _key_of(message["csr"])
@@ -273,6 +294,12 @@ class FakeGateway:
         }).encode()  # fmt: skip
 
 
+def _told(refusal: Refusal) -> tuple[int, bytes, dict[str, str]]:
+    status = refusal.status or problems.PROBLEMS[refusal.code].status
+    raw = refusal.raw if refusal.raw is not None else problems.encode(refusal.code)
+    return status, raw, {"Content-Type": problems.MEDIA_TYPE, **refusal.headers}
+
+
 class _Refuse(Exception):
     def __init__(self, refusal: Refusal) -> None:
         super().__init__(refusal.code)
@@ -285,6 +312,9 @@ class _Edge(BaseHTTPRequestHandler):
     gateway: FakeGateway
 
     def do_GET(self) -> None:
+        if self.path == "/v1/calls":
+            self._carry()
+            return
         body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
         certificate = self.connection.getpeercert(binary_form=True)
         serial = x509.load_der_x509_certificate(certificate).serial_number if certificate else None
@@ -303,6 +333,41 @@ class _Edge(BaseHTTPRequestHandler):
         self.wfile.write(raw)
 
     do_POST = do_GET
+
+    def handle_expect_100(self) -> bool:
+        return True  # whoever carries says so, once he wants the body
+
+    def _carry(self) -> None:
+        certificate = self.connection.getpeercert(binary_form=True)
+        serial = x509.load_der_x509_certificate(certificate).serial_number if certificate else None
+
+        def permit() -> None:
+            if self.headers.get("Expect"):
+                self.send_response_only(100)
+                self.end_headers()
+
+        seen = Seen(self.command, self.path, serial, b"")
+        body = body_of(self.headers, self.rfile)
+        answer = self.gateway.carry(seen, self.headers, body, permit)
+        if isinstance(answer, Refusal):
+            if self.headers.get("Expect"):
+                self.close_connection = True
+            else:
+                deque(body, 0)
+            status, raw, headers = _told(answer)
+            self.send_response(status)
+            for name, value in {**headers, "Content-Length": str(len(raw))}.items():
+                self.send_header(name, value)
+            self.end_headers()
+            self.wfile.write(raw)
+            return
+        self.send_response(200)
+        self.send_header(HEAD, in_header(answer.head))
+        self.send_header("Transfer-Encoding", "chunked")
+        self.end_headers()
+        for piece in answer.pieces:
+            self.wfile.write(b"%x\r\n%b\r\n" % (len(piece), piece))
+        self.wfile.write(b"0\r\n\r\n")
 
     def log_message(self, *_: Any) -> None:
         return None

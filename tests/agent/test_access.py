@@ -9,7 +9,7 @@ from agent.serve import access
 from agent.serve.access import Offer
 from agent.serve.desk import Desk
 from agent.serve.guard import Refused
-from gateway.wire.messages import USUAL_DELIVERIES, GrantSummary
+from gateway.wire.messages import USUAL_DOORS, GrantSummary
 
 OWN, WEB, BATCH, OTHER = 990, 33, 44, 55
 UIDS = {"web": WEB, "batch": BATCH, "twin": WEB}
@@ -33,9 +33,9 @@ def test_names_become_uids_and_unknown_ones_nobody() -> None:
     offers, unknown = access.resolve(grants, UIDS.get)
     assert unknown == {"nobody-here"}
     assert offers == {
-        "a": Offer("a", USUAL_DELIVERIES, (("web", WEB),)),
+        "a": Offer("a", USUAL_DOORS, (("web", WEB),)),
         "b": Offer("b", ("file",), (("twin", WEB),)),
-        "c": Offer("c", USUAL_DELIVERIES, ()),
+        "c": Offer("c", USUAL_DOORS, ()),
     }
 
 

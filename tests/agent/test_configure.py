@@ -178,7 +178,7 @@ def test_print_and_remove_and_refusals(machine: Machine, tmp_path: Path) -> None
 
 
 def test_a_grant_that_does_not_go_by_process_has_no_profile(machine: Machine, tmp_path: Path) -> None:
-    machine.gateway.deliver = {"app": ["container"]}
+    machine.gateway.doors = {"app": ["container"]}
     machine.agent()
     done = machine.cli("configure", environment={"AWS_CONFIG_FILE": str(tmp_path / "config")})
     assert "not delivered by process" in done.stderr

@@ -25,7 +25,7 @@ def in_memory(gateway: FakeGateway, metadata: FakeMetadata) -> Iterator[Machine]
     """A machine whose run directory is on tmpfs."""
     path = Path(tempfile.mkdtemp(prefix="tg-agent-", dir="/dev/shm"))
     machine = Machine(path, gateway, metadata)
-    gateway.deliver = {"app": ["file", "container"]}
+    gateway.doors = {"app": ["file", "container"]}
     yield machine
     machine.close()
     shutil.rmtree(path)
@@ -78,7 +78,7 @@ def test_it_goes_with_the_agent_and_with_the_grant(in_memory: Machine, end: str)
         daemon.close()
     else:
         in_memory.gateway.grants = ["app"] if end == "another way" else []
-        in_memory.gateway.deliver = {}
+        in_memory.gateway.doors = {}
         clock.by = timedelta(minutes=6)
         daemon.lifecycle._nudge()
     until(lambda: not path.exists())
@@ -88,7 +88,7 @@ def test_on_a_disk_there_is_none_and_it_is_said(
     machine: Machine, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(credential_file, "IN_MEMORY", frozenset({"nothing"}))
-    machine.gateway.deliver = {"app": ["file", "process"]}
+    machine.gateway.doors = {"app": ["file", "process"]}
     daemon = machine.agent()
     daemon.lifecycle.credentials._supplies["app"].refresh()
     assert not (machine.run_dir / "app.credentials").exists()
@@ -98,10 +98,10 @@ def test_on_a_disk_there_is_none_and_it_is_said(
 
 
 def test_only_where_it_is_asked_for(in_memory: Machine) -> None:
-    in_memory.gateway.deliver = {}
+    in_memory.gateway.doors = {}
     in_memory.agent()
     assert not (in_memory.run_dir / "app.credentials").exists()
-    assert in_memory.status()["grants"][0]["ways"] == ["container", "imds", "process", "sessions", "vault"]
+    assert in_memory.status()["grants"][0]["doors"] == ["container", "imds", "process", "sessions", "vault"]
 
 
 MOUNTS = """\

@@ -235,7 +235,7 @@ def test_j09_who_crowds_one_door_leaves_the_others_open(machine: Machine, monkey
 
 def test_several_grants_are_told_apart_by_name_or_by_setting(machine: Machine) -> None:
     machine.gateway.grants = ["app", "backup", "quiet"]
-    machine.gateway.deliver = {"quiet": ["container"]}
+    machine.gateway.doors = {"quiet": ["container"]}
     daemon = machine.agent()
     several = get(machine, ROLES)
     assert several.status == 404

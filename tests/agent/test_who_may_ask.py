@@ -66,7 +66,7 @@ def made(path: Path, gateway: FakeGateway, metadata: FakeMetadata) -> Host:
     host = Host(path, Machine(path, gateway, metadata))
     gateway.grants = ["web", "batch"]
     gateway.users = {"web": [WEB], "batch": [BATCH, "no-such-user"]}
-    gateway.deliver = dict.fromkeys(gateway.grants, ALL)
+    gateway.doors = dict.fromkeys(gateway.grants, ALL)
     return host
 
 
@@ -265,7 +265,7 @@ def test_root_without_its_privileges_but_one_is_enough(host: Host, kept: str, ow
 
 
 def test_a_way_that_is_not_delivered_is_closed_to_root_too(host: Host) -> None:
-    host.machine.gateway.deliver = {"web": ["container"], "batch": ["imds"]}
+    host.machine.gateway.doors = {"web": ["container"], "batch": ["imds"]}
     host.machine.agent()
     for grant, closed in (
         ("web", (by_socket, by_imds, by_file, by_env)),

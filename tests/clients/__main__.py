@@ -10,6 +10,8 @@ from pathlib import Path
 
 from deploy.demo.cloud import Cloud
 from tests.clients import matrix
+from tests.clients.calls.__main__ import long
+from tests.clients.calls.__main__ import wrong as faults_of_calls
 from tests.clients.page import PAGE, RESULTS, render
 from tests.clients.verdict import faults
 
@@ -29,10 +31,12 @@ def main() -> int:
         "run": datetime.now(UTC).strftime("%Y-%m-%d"),
         "minutes": round((time.monotonic() - begun) / 60),
         **asdict(found),
+        "calls": long(tell),
     }
     RESULTS.write_text(json.dumps(written, indent=1, ensure_ascii=False, sort_keys=True) + "\n")
     PAGE.write_text(render(written))
     wrong = [fault for cell in found.cells for fault in faults(cell, found.cells[cell])] + found.refusals
+    wrong += faults_of_calls(written["calls"])
     for line in [*wrong, *(f"{cell}: {each['not_run']}" for cell, each in found.cells.items() if "not_run" in each)]:
         tell(line)
     return 1 if wrong else 0

@@ -24,7 +24,7 @@ from tests.verifying_front import VerifyingFront
 
 CALLS = 10
 PARALLEL = 4
-DELIVER = ("container", "imds", "process", "file", "sessions", "vault")
+DOORS = ("container", "imds", "process", "file", "sessions", "vault")
 Cell = dict[str, Any]
 _AT_THE_GATEWAY = {"sessions": "instance:session:create", "vault": "instance:token:create"}
 
@@ -63,7 +63,7 @@ def instance(world: World, folder: Path, life: str) -> Iterator[OnInstance]:
     policy = prefix_policy(world.seeded.bucket, world.seeded.prefixes[0])
     path.write_text(
         f'name = "{profile}"\n[[grants]]\nname = "{GRANT}"\nrole = "{world.seeded.role_arn}"\n'
-        f'region = "{world.seeded.region}"\nduration = "{life}"\ndeliver = {list(DELIVER)}\n'
+        f'region = "{world.seeded.region}"\nduration = "{life}"\ndoors = {list(DOORS)}\n'
         f"policy = '''{policy}'''\n"
     )
     world.site.cli("profile", "apply", str(path))

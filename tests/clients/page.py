@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from deploy.demo import REPOSITORY
+from tests.clients.calls import page as of_calls
 from tests.clients.table import CELLS, CLIENTS, HERE, Client, of
 
 RESULTS = HERE / "results.json"
@@ -53,7 +54,7 @@ def render(results: dict[str, Any]) -> str:
     text += "".join(_row(cell, cells.get(cell, {"not_run": NOT_RUN})) for cell in CELLS) + _WAYS
     for client in CLIENTS:
         text += _client(client, results)
-    return text
+    return text + of_calls.render(results)
 
 
 def _row(name: str, cell: dict[str, Any]) -> str:

@@ -268,6 +268,29 @@ TABLE: dict[str, tuple[Row, ...]] = {
         Row("a grant of another profile", put("grant", "payroll"), "403 grant_refused"),
         *(Row(f"duration {value}", put("duration", value), "400 malformed_request") for value in (899, 43201, 900.0)),
     ),
+    "POST /v1/dummy-keys": (
+        Row("a grant that nobody has", put("grant", "absent"), "403 grant_refused"),
+        Row("a grant whose calls go by token", put("grant", "token"), "403 grant_refused"),
+        Row("a key of AWS", put("access_key_id", "AKIAIOSFODNN7EXAMPLE"), "400 malformed_request"),
+    ),
+    "POST /v1/signatures": (
+        Row("a body of 3 MiB", sent(length=str(3 * 1024 * 1024)), "413 body_too_large", False),
+        Row("a grant that the key is not of", put("grant", "carried"), "403 signature_refused"),
+        Row("another method", put("method", "DELETE"), "403 signature_refused"),
+        Row("another target", put("target", "/demo-data/payroll/x"), "403 signature_refused"),
+        Row("headers that are no list", put("headers", {}), "400 malformed_request"),
+        Row("no headers", put("headers", []), "403 signature_refused"),
+        Row("a header with an unknown field", put("headers[].odd", 1), "400 malformed_request"),
+        Row("a header in capitals", put("headers[].name", "Host"), "400 malformed_request"),
+        Row("a host with a path", put("host", "a/b"), "400 malformed_request"),
+        Row("a host of nobody's", put("host", "evil.test"), "403 call_denied"),
+        Row("a presigned URL", put("presign", 60), "403 presign_refused"),
+        *(Row(f"presign {value}", put("presign", value), "400 malformed_request") for value in (
+            0, -1, 604801, "60", 1.5)),
+        *(Row(f"a body {what}", put("body", value), "400 malformed_request") for what, value in (
+            ("in base64url", "-_-_"), ("of a number", 1))),
+        Row("a body that is not the one that was signed", put("body", "YQ=="), "403 signature_refused"),
+    ),
     "PUT /v1/profiles/<name>": (
         Row("another name in the path", path(lambda p: p + "x"), "400 profile_invalid"),
         Row("a name with a dot in the path", path(lambda p: p + ".x"), "400 profile_invalid"),
@@ -389,6 +412,11 @@ ROUTES = (
     # What it refuses itself has AWS's form, and tests of its own.
     Route("instance", "POST", "/sessions", "", ("all", "method", "post")),
     Route("instance", "POST", "/v1/credentials", "instance", (*TOLD, "identity"), ("grant",), ("duration",)),
+    Route("instance", "POST", "/v1/dummy-keys", "caller", (*TOLD, "identity"),
+          ("grant", "access_key_id", "secret_access_key")),
+    Route("instance", "POST", "/v1/signatures", "caller", ("all", "method", "json", "form", "no query", "identity"),
+          ("grant", "service", "region", "method", "target", "payload_sha256")),
+    Route("instance", "POST", "/v1/calls", "caller", ("method", "identity")),  # the rest of it: test_stream.py
     Route("instance", "GET", "/v1/watch", "instance", ASKED),
     # Vault's: what the server itself refuses. The rest is said in Vault's words: test_vault.py.
     *(Route("instance", method, "/v1/auth/cert/login", "instance", ("all", "post")) for method in ("POST", "PUT")),

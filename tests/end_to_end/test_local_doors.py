@@ -39,9 +39,9 @@ def profile(world: World, tmp_path_factory: pytest.TempPathFactory) -> str:
     seeded = world.seeded
     path.write_text(f'name = "{PROFILE}"\n' + "".join(
         f'[[grants]]\nname = "{name}"\nrole = "{seeded.role_arn}"\nregion = "{seeded.region}"\n'
-        f"users = {json.dumps(users)}\ndeliver = {deliver}\n"
+        f"users = {json.dumps(users)}\ndoors = {doors}\n"
         f"policy = '''{prefix_policy(seeded.bucket, seeded.prefixes[which])}'''\n"
-        for name, which, users, deliver in rows
+        for name, which, users, doors in rows
     ))  # fmt: skip
     world.site.cli("profile", "apply", str(path))
     return PROFILE
@@ -220,7 +220,7 @@ def test_a_way_that_the_profile_does_not_open_is_closed(made: Machine, world: Wo
         assert WAYS[way](made, world, command, QUIET).returncode not in (0, 3), way
     assert not (made.run / f"{QUIET}.credentials").exists()
     status: Any = made.status()
-    assert {grant["name"]: grant["ways"] for grant in status["grants"]}[QUIET] == ["container"]
+    assert {grant["name"]: grant["doors"] for grant in status["grants"]}[QUIET] == ["container"]
 
 
 def test_files_are_for_the_users_of_the_profile(made: Machine) -> None:

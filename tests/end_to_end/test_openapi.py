@@ -20,8 +20,8 @@ from tests.end_to_end.clients_env import clients_python
 from tests.end_to_end.rough import Rough, rough_fixture  # noqa: F401  # a fixture
 from tests.end_to_end.world import GRANT, OTHER_GRANT
 
-# Doors that speak the language of others: their own pages describe them.
-FOREIGN = re.compile(r"/sessions|/v1/(auth|aws|sys)/.*")
+# Doors that speak the language of others, and the one that streams: their own pages describe them.
+FOREIGN = re.compile(r"/sessions|/v1/calls|/v1/(auth|aws|sys)/.*")
 NATIVE = [route for route in ROUTES if route.listener == "instance" and not FOREIGN.fullmatch(route.rule)]
 # How many examples schemathesis makes of each operation: few in every run, many where somebody waits for it.
 EXAMPLES = os.environ.get("OPENAPI_EXAMPLES", "15")

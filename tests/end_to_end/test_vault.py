@@ -316,11 +316,11 @@ def test_a_grant_that_is_not_delivered_so_is_refused(rough: Rough, known: Known,
     policy = prefix_policy(world.seeded.bucket, world.seeded.prefixes[0])
     path.write_text(
         f'name = "quiet"\n[[grants]]\nname = "{GRANT}"\nrole = "{world.seeded.role_arn}"\n'
-        f"region = \"{world.seeded.region}\"\ndeliver = [\"container\"]\npolicy = '''{policy}'''\n"
+        f"region = \"{world.seeded.region}\"\ndoors = [\"container\"]\npolicy = '''{policy}'''\n"
     )
     world.site.cli("profile", "apply", str(path))
     _, visitor = rough.enrolled("quiet")
-    assert refused(world, ask(visitor, log_in(visitor, known)), 403, "grant_refused")["reason"] == "delivery"
+    assert refused(world, ask(visitor, log_in(visitor, known)), 403, "grant_refused")["reason"] == "door"
     assert visitor.call("POST", "/v1/credentials", {"grant": GRANT}).status == 200
 
 

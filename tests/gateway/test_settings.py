@@ -1,4 +1,5 @@
 from datetime import timedelta
+from ipaddress import ip_network
 from pathlib import Path
 from typing import Any
 
@@ -103,3 +104,18 @@ def test_trust_anchors() -> None:
         document = {"names": ["a.example"], "trust_anchors": {name: {**anchor, **changed}}}
         assert fault in faults(document)
     assert not any("ANCHOR" in name for name in variables())
+
+
+def test_private_networks_in_which_aws_may_be() -> None:
+    read_ = read({"names": ["a"], "aws": {"private_networks": ["10.1.0.0/16", "fd00:1::/64"]}}, {})
+    assert read_.aws_private_networks == (ip_network("10.1.0.0/16"), ip_network("fd00:1::/64"))
+    assert read({"names": ["a"]}, {}).aws_private_networks == ()
+
+
+@pytest.mark.parametrize(
+    "written",
+    ["0.0.0.0/0", "127.0.0.0/8", "169.254.0.0/16", "10.0.0.1/8", "10.0.0.0/7", "8.8.8.0/24", "::/0", "x", "fe80::/64"],
+)
+def test_only_what_is_private_can_be_opened(written: str) -> None:
+    with pytest.raises(SettingsError, match=r"aws\.private_networks\[0\]: must be a private network"):
+        read({"names": ["a"], "aws": {"private_networks": [written]}}, {})

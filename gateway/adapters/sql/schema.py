@@ -113,6 +113,8 @@ TABLES: Mapping[Any, Table] = {
     ),
     model.Flight: _table("flight", model.Flight),
     model.BearerToken: _table("bearer_token", model.BearerToken, Index(None, "instance"), Index(None, "expires_at")),
+    model.DummyKey: _table("dummy_key", model.DummyKey, Index(None, "instance"), Index(None, "expires_at")),
+    model.Meter: _table("meter", model.Meter, Index(None, "until")),
     model.Operator: _table("operator", model.Operator),
     model.Crl: _table("crl", model.Crl),
 }

@@ -31,6 +31,8 @@ class SqlTransaction:
         self.leases: ports.Leases = SqlLeases(model.Lease, *place)
         self.flights: ports.Rows[model.Flight] = SqlRows(model.Flight, *place)
         self.bearer_tokens: ports.Rows[model.BearerToken] = SqlRows(model.BearerToken, *place)
+        self.dummy_keys: ports.Rows[model.DummyKey] = SqlRows(model.DummyKey, *place)
+        self.meters: ports.Rows[model.Meter] = SqlRows(model.Meter, *place)
         self.operators: ports.Rows[model.Operator] = SqlRows(model.Operator, *place)
         self.crls: ports.Rows[model.Crl] = SqlRows(model.Crl, *place)
         self.audit = audit

@@ -1,1 +1,1 @@
-"""IAM policy documents as session policies: what IAM would refuse, and what two of them allow together. Pure."""
+"""IAM policy documents: what IAM would refuse, what two of them allow together, what they decide. Pure."""

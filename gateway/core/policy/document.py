@@ -4,13 +4,14 @@ AWS: "IAM JSON policy element reference" and "Grammar of the IAM JSON policy lan
 be refused for what only AWS knows (the services and actions that there are).
 """
 
-import ipaddress
+import math
 import re
-from collections.abc import Iterator
-from datetime import datetime
+from collections.abc import Callable, Iterator
+from decimal import Decimal
 from typing import Any
 
-from gateway.core.policy.patterns import VARIABLE, tokens
+from gateway.core.policy import literals
+from gateway.core.policy.patterns import VARIABLE
 from gateway.wire.strict import Malformed, loads
 
 # AssumeRole: "The plaintext that you use for both inline and managed session policies can't exceed 2,048 characters."
@@ -22,19 +23,23 @@ _RESOURCE = re.compile(r"\*|arn:[a-z*?-]+:[a-z0-9*?-]+:[a-z0-9*?-]*:([0-9]{12}|a
 _SID = re.compile(r"[A-Za-z0-9]{1,128}")
 _CONDITION_KEY = re.compile(r"[A-Za-z0-9-]{1,64}:[\w.:/=+@*-]{1,256}(/[\w .:/=+@-]{1,128})?")
 _OPERATOR = re.compile(r"(?:ForAllValues:|ForAnyValue:)?(\w+?)(?:IfExists)?")
-_NUMBER = re.compile(r"-?[0-9]{1,18}(\.[0-9]{1,18})?")
+_OURS = re.compile(r"\$\{[a-z]+\.[^{}]*\}")  # a template of ours, whose value comes later
 
 _COMPARISONS = ("Equals", "NotEquals", "LessThan", "LessThanEquals", "GreaterThan", "GreaterThanEquals")
 _OPERATORS = {
     **dict.fromkeys(
         ("StringEquals", "StringNotEquals", "StringEqualsIgnoreCase", "StringNotEqualsIgnoreCase", "StringLike",
-         "StringNotLike", "ArnEquals", "ArnLike", "ArnNotEquals", "ArnNotLike", "BinaryEquals"), "string"),
+         "StringNotLike", "ArnEquals", "ArnLike", "ArnNotEquals", "ArnNotLike"), "string"),
+    "BinaryEquals": "base64 text",
     **{f"Numeric{each}": "number" for each in _COMPARISONS},
     **{f"Date{each}": "date" for each in _COMPARISONS},
     "Bool": "true or false",
     "Null": "true or false",
     "IpAddress": "address",
     "NotIpAddress": "address",
+}  # fmt: skip
+_READ: dict[str, Callable[[str], object]] = {
+    "number": literals.number, "date": literals.moment, "address": literals.network, "base64 text": literals.binary,
 }  # fmt: skip
 
 
@@ -122,7 +127,7 @@ def _condition(block: Any, where: str) -> Iterator[str]:
         place = f"{where}.{ascii(operator)[1:-1][:60]}"
         match = _OPERATOR.fullmatch(operator)
         kind = _OPERATORS.get(match[1]) if match else None
-        if kind is None or (operator.endswith("IfExists") and match and match[1] == "Null"):
+        if kind is None or (match and match[1] == "Null" and operator != "Null"):
             yield f"{place}: is no condition operator"
         elif not isinstance(keys, dict) or not keys:
             yield f"{place}: must be an object of condition keys"
@@ -144,22 +149,25 @@ def _keys(keys: dict[str, Any], kind: str, where: str) -> Iterator[str]:
             yield f"{place}: must be a {kind}, or a list of such"
 
 
+def word(value: Any) -> str:
+    """A value of a condition as text: JSON's true and false, and its numbers, mean what they would as strings."""
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    return value if isinstance(value, str) else f"{Decimal(repr(value)):f}"
+
+
 def _is_of(kind: str, value: Any) -> bool:
     if kind == "true or false":
         return isinstance(value, bool) or value in ("true", "false")
-    if kind == "number" and type(value) in (int, float):
-        return True
+    if kind == "number" and (type(value) is int or (type(value) is float and math.isfinite(value))):
+        value = word(value)
     if not isinstance(value, str):
         return False
-    if kind == "number":
-        return bool(_NUMBER.fullmatch(value))
-    if kind == "string" or any(len(token) > 1 for token in tokens(value)):
-        return True  # with a variable in it, it is what AWS will make of it
+    # IAM puts variables into texts and ARNs only ("Condition operators", under each kind).
+    if kind == "string" or _OURS.search(value):
+        return True
     try:
-        if kind == "address":
-            ipaddress.ip_network(value, strict=False)
-        elif not _NUMBER.fullmatch(value):  # a date may be written in seconds since 1970
-            datetime.fromisoformat(value)
+        _READ[kind](value)
     except ValueError:
         return False
     return True

@@ -29,10 +29,7 @@ def date_line() -> bytes:
 
 def compose(response: Response, *, date: bytes, head_only: bool, close: bool) -> tuple[bytes, bytes]:
     """The head of the answer, and its body (none to a HEAD). Raises ValueError: no such status or header."""
-    if response.headers:
-        prefix = _prefix(response.status, response.media_type, response.headers)
-    else:
-        prefix = _plain_prefix(response.status, response.media_type)
+    prefix = _begin(response)
     body = response.body
     if response.status in (204, 304):
         length = body = b""  # RFC 9110 section 8.6: a 204 has no Content-Length
@@ -40,6 +37,12 @@ def compose(response: Response, *, date: bytes, head_only: bool, close: bool) ->
         length = b"Content-Length: %d\r\n" % (len(body) if response.length is None else response.length)
     end = b"Connection: close\r\n\r\n" if close else b"\r\n"
     return b"".join((prefix, date, length, end)), b"" if head_only else body
+
+
+def compose_head(response: Response, *, length: int | None, date: bytes, close: bool) -> bytes:
+    """The head of an answer whose body comes in pieces: `length` bytes in all, or in chunks. Raises ValueError."""
+    framing = b"Transfer-Encoding: chunked\r\n" if length is None else b"Content-Length: %d\r\n" % length
+    return b"".join((_begin(response), date, framing, b"Connection: close\r\n\r\n" if close else b"\r\n"))
 
 
 def problem(refusal: Refusal, request_id: str) -> Response:
@@ -52,6 +55,12 @@ def problem(refusal: Refusal, request_id: str) -> Response:
         headers.append(("Retry-After", str(refusal.retry_after)))
     status = problems.PROBLEMS[refusal.code].status
     return Response(status, document, problems.MEDIA_TYPE, tuple(headers), close=refusal.code in CLOSING)
+
+
+def _begin(response: Response) -> bytes:
+    if response.headers:
+        return _prefix(response.status, response.media_type, response.headers)
+    return _plain_prefix(response.status, response.media_type)
 
 
 def _prefix(status: int, media_type: str | None, headers: tuple[tuple[str, str], ...]) -> bytes:

@@ -4,9 +4,7 @@ What is refused is answered once, and the connection closes: nothing that was pi
 """
 
 import asyncio
-import logging
 import math
-import traceback
 from enum import Enum, auto
 from functools import partial
 from typing import TYPE_CHECKING, cast
@@ -16,12 +14,11 @@ from gateway.web.server import answer
 from gateway.web.server.head import Head
 from gateway.web.server.intake import Awaited, Intake
 from gateway.web.server.service import Peer, Request, Response
+from gateway.web.server.stream import Stream
 from gateway.web.server.wsgi import call, environ_of
 
 if TYPE_CHECKING:
     from gateway.web.server.door import Door
-
-log = logging.getLogger(__name__)
 
 _PIECE = 64 * 1024  # bytes given to the transport at once; holding as many it asks us to pause
 
@@ -40,14 +37,14 @@ class Connection(asyncio.Protocol):
 
     __slots__ = (
         "_awaited", "_close", "_door", "_head_only", "_intake", "_lingers", "_peer", "_reading_paused", "_request_id",
-        "_stage", "_transport", "_unsent", "_waiting", "_writing_paused", "deadline",
+        "_stage", "_stream", "_transport", "_unsent", "_waiting", "_writing_paused", "deadline",
     )  # fmt: skip
 
     def __init__(self, door: "Door", address: tuple[str, int]) -> None:
         self._door = door
         self._peer = Peer(*address, None)
         self._transport: asyncio.Transport | None = None
-        self._intake = Intake(door.read_head, door.limits.head)
+        self._intake = Intake(door.heads)
         self._awaited = Awaited.REQUEST
         self._stage = Stage.READING
         self._request_id = ""
@@ -55,6 +52,7 @@ class Connection(asyncio.Protocol):
         self._close = False  # after this answer
         self._lingers = False  # before it closes
         self._waiting: asyncio.Future[Response] | None = None  # what an inline handler gave
+        self._stream: Stream | None = None  # it has the transport
         self._unsent = memoryview(b"")
         self._reading_paused = False  # by us
         self._writing_paused = False  # by the transport
@@ -106,6 +104,9 @@ class Connection(asyncio.Protocol):
     def expire(self) -> None:
         """The deadline has passed."""
         if self._transport is None:
+            return
+        if self._stream is not None:
+            self._stream.expire()
             return
         if self.idle or (self._stage is Stage.CLOSING and not self._transport.is_closing()):
             self._end()
@@ -169,6 +170,10 @@ class Connection(asyncio.Protocol):
             head.method, head.target, head.path, head.query, head.headers, body,
             self._peer, door.listener.name, self._request_id,
         )  # fmt: skip
+        if head.streams and self._transport is not None:
+            self._stream = Stream(door, self, self._transport, request, head)
+            self._stream.start(door.listener.streams[head.path], self._intake.rest())
+            return
         handler = door.listener.inline.get(("GET" if self._head_only else head.method, head.path))
         if handler is None:
             if not door.pool.submit(partial(self._call, request)):
@@ -185,6 +190,16 @@ class Connection(asyncio.Protocol):
             self._answer(error)
             return
         self._answer(given)
+
+    def streamed(self, given: BaseException | None, stream: Stream) -> None:
+        """The stream is over, and the transport ours again. `given` is what is still to be answered."""
+        self._stream = None
+        self._writing_paused = stream.writing_paused
+        self._lingers = not stream.all_read
+        self._close = self._close or stream.close or self._lingers
+        self._intake.feed(stream.rest)
+        self._write() if given is None else self._answer(given)
+        self._read()
 
     def _handled(self, future: asyncio.Future[Response]) -> None:
         self._waiting = None
@@ -233,9 +248,9 @@ class Connection(asyncio.Protocol):
                 door.forget(self)
             return
         try:
-            head, body = self._compose(given if isinstance(given, Response) else self._problem(given))
+            head, body = self._compose(given if isinstance(given, Response) else door.problem(given, self._request_id))
         except Exception as error:  # the application's headers were none
-            head, body = self._compose(self._problem(error))
+            head, body = self._compose(door.problem(error, self._request_id))
         if len(body) <= _PIECE:
             transport.write(head + body)
         else:  # never copied: many slow clients may be sent the same bytes
@@ -246,17 +261,6 @@ class Connection(asyncio.Protocol):
     def _compose(self, response: Response) -> tuple[bytes, bytes]:
         self._close = self._close or response.close or self._door.draining
         return answer.compose(response, date=self._door.date, head_only=self._head_only, close=self._close)
-
-    def _problem(self, error: BaseException) -> Response:
-        """The answer to an exception. One that is no Refusal is logged: where it happened, but not its text, which may
-        quote anything.
-        """
-        if not isinstance(error, Refusal):
-            self._door.counters.failed += 1
-            where = "".join(traceback.format_tb(error.__traceback__))
-            log.error("request %s failed: %s\n%s", self._request_id, type(error).__name__, where)
-            error = Refusal("internal_error")
-        return answer.problem(error, self._request_id)
 
     def _write(self) -> None:
         """Give the transport what it takes; when it has taken all, the request is over."""

@@ -8,15 +8,18 @@ import asyncio
 import contextlib
 import logging
 import socket
+import traceback
 from collections.abc import Callable
 from typing import Any
 
-from gateway.web.server.answer import date_line
+from gateway.core.errors import Refusal
+from gateway.web.server import answer
 from gateway.web.server.connection import Connection
 from gateway.web.server.head import HeadReader
 from gateway.web.server.pool import Pool
 from gateway.web.server.request_ids import request_ids
-from gateway.web.server.service import Limits, Listener
+from gateway.web.server.service import Limits, Listener, Response
+from gateway.web.server.stream import Stream
 
 log = logging.getLogger(__name__)
 
@@ -35,15 +38,18 @@ class Door:
         self.counters = listener.counters
         self.pool = Pool(listener.name, limits.threads, limits.queue)
         self.address = _address(sock.getsockname())
-        self.date = date_line()
+        self.date = answer.date_line()
         self.draining = False
+        self.broken_off = False
+        self.last_words = 0  # calls in threads that have to be done before the worker ends
         self.now = loop.time
-        self.read_head = HeadReader(limits, listener.hosts).read
+        self.heads = HeadReader(limits, listener.hosts, listener.streams, listener.bodies)
         self.request_id = request_ids().__next__
         # Seconds, for the loop
         self.head_time = limits.head_time.total_seconds()
         self.body_time = limits.body_time.total_seconds()
         self.idle = limits.idle.total_seconds()
+        self.stream_idle = limits.stream_idle.total_seconds()
         self.write_time = limits.write_time.total_seconds()
         self.closing = limits.closing.total_seconds()
         self._handshake = limits.handshake.total_seconds()
@@ -52,6 +58,7 @@ class Door:
         self._accepting = False
         self._open = False
         self._connections: set[Connection] = set()
+        self.streams: set[Stream] = set()  # under way
         self._arriving: dict[asyncio.Task[None], None] = {}  # in a handshake; the oldest first
 
     # Accepting
@@ -150,9 +157,22 @@ class Door:
         with contextlib.suppress(RuntimeError):  # the loop is closed: the worker is about to end
             self.loop.call_soon_threadsafe(call, value)
 
+    def problem(self, error: BaseException, request_id: str) -> Response:
+        """The answer to an exception. One that is no Refusal is logged: where it happened, but not its text, which may
+        quote anything.
+        """
+        if not isinstance(error, Refusal):
+            self.counters.failed += 1
+            where = "".join(traceback.format_tb(error.__traceback__))
+            log.error("request %s failed: %s\n%s", request_id, type(error).__name__, where)
+            error = Refusal("internal_error")
+        return answer.problem(error, request_id)
+
     def tick(self, now: float) -> None:
-        """Keep the deadlines, and the date."""
-        self.date = date_line()
+        """Keep the deadlines, and the date; look whether the clients of streams are still there."""
+        self.date = answer.date_line()
+        for stream in list(self.streams):
+            stream.look()
         for connection in [each for each in self._connections if each.deadline < now]:
             connection.expire()
 
@@ -163,6 +183,7 @@ class Door:
 
     def abort(self) -> None:
         """Close every connection at once."""
+        self.broken_off = True
         for task in list(self._arriving):
             task.cancel()
         for connection in list(self._connections):

@@ -1,10 +1,12 @@
 """Reading a request head: llhttp parses it, and then it must be plain. What is not plain is refused, never repaired.
 
 Plain is: HTTP/1.1 or 1.0; origin form; a path that needs no decoding, so that the path that is authorised is the path
-that is executed; ASCII; one Host; one Content-Length or none; no Transfer-Encoding, no Upgrade, no Content-Encoding.
+that is executed; ASCII; one Host; one Content-Length or none; no Upgrade, no Content-Encoding, no Transfer-Encoding
+(but `chunked`, in exactly this form and instead of a length, to a route that streams).
 """
 
 import re
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
 import httptools
@@ -27,10 +29,10 @@ _MOST_KNOWN, _LONGEST_KNOWN = 512, 1024
 _SECRET = frozenset({b"authorization", b"cookie", b"proxy-authorization", b"x-amz-security-token", b"x-vault-token"})
 
 # Fields that RFC 9110 and 9112 define once: a second copy is how two parsers are made to disagree.
-_SINGLE = (b"authorization", b"content-length", b"content-type", b"expect", b"host")
+_SINGLE = (b"authorization", b"content-length", b"content-type", b"expect", b"host", b"transfer-encoding")
 _REFUSED = {
     b"content-encoding": ("unsupported_media_type", "a compressed body is not accepted"),
-    b"transfer-encoding": ("not_implemented", "Transfer-Encoding is not accepted"),
+    b"transfer-encoding": ("not_implemented", "Transfer-Encoding is not accepted"),  # see _is_chunked
     b"upgrade": ("malformed_request", "Upgrade is not accepted"),
 }
 
@@ -48,6 +50,8 @@ class Head:
     length: int  # of the body, in bytes
     close: bool  # HTTP/1.0, or `Connection: close`
     awaits_continue: bool  # `Expect: 100-continue`
+    streams: bool = False  # to a route that takes its body in pieces
+    chunked: bool = False  # then `length` is 0
 
 
 class _Fields:
@@ -66,9 +70,11 @@ class _Fields:
         self.complete = True
 
 
-def read_head(raw: bytes) -> Head:
-    """The head in `raw`, which ends with its first CRLF CRLF. Raises Refusal: malformed_request, method_not_allowed,
-    not_implemented or unsupported_media_type (RFC 9112 sections 2, 3, 5 and 6; threats C04, C05, C07, C08, C12, C20).
+def read_head(raw: bytes, streams: Collection[str] = ()) -> Head:
+    """The head in `raw`, which ends with its first CRLF CRLF; `streams` are the paths that take a POST in pieces.
+
+    Raises Refusal: malformed_request, method_not_allowed, not_implemented or unsupported_media_type (RFC 9112 sections
+    2, 3, 5 and 6; threats C04, C05, C07, C08, C12, C20).
     """
     end = raw.index(b"\r\n")
     line = _LINE.fullmatch(raw, 0, end)
@@ -89,9 +95,10 @@ def read_head(raw: bytes) -> Head:
         raise Refusal("malformed_request", "the head is not well formed") from None
     headers = tuple(parsed.found)
     fields = dict(headers)
-    _refuse_unplain(headers, fields)
+    streaming = verb == "POST" and path.decode() in streams
+    chunked = _refuse_unplain(headers, fields, streaming and minor == b"1")
     length = _length(fields.get(b"content-length"), verb)
-    if parsed.complete is not (length == 0):
+    if parsed.complete is not (length == 0 and not chunked):
         raise Refusal("malformed_request", "the length of the body is in doubt")
     return Head(
         method=verb,
@@ -103,6 +110,8 @@ def read_head(raw: bytes) -> Head:
         length=length,
         close=minor == b"0" or _asks_to_close(fields.get(b"connection", b"")),
         awaits_continue=minor == b"1" and b"expect" in fields,
+        streams=streaming,
+        chunked=chunked,
     )
 
 
@@ -112,18 +121,22 @@ def _bad_line(line: bytes) -> Refusal:
     return Refusal("malformed_request", "the request line is not plain")
 
 
-def _refuse_unplain(headers: tuple[tuple[bytes, bytes], ...], fields: dict[bytes, bytes]) -> None:
+def _refuse_unplain(headers: tuple[tuple[bytes, bytes], ...], fields: dict[bytes, bytes], may_be_chunked: bool) -> bool:
+    """Whether the body is chunked; Refusal for what is not plain."""
     if len(fields) != len(headers):
         names = [name for name, _ in headers]
         for name in _SINGLE:
             if names.count(name) > 1:
                 raise Refusal("malformed_request", f"more than one {name.decode()} header")
-    if not _REFUSED.keys().isdisjoint(fields):
-        raise Refusal(*next(_REFUSED[name] for name in fields if name in _REFUSED))
+    chunked = may_be_chunked and fields.get(b"transfer-encoding") == b"chunked" and b"content-length" not in fields
+    for name in () if _REFUSED.keys().isdisjoint(fields) else fields:
+        if name in _REFUSED and not (chunked and name == b"transfer-encoding"):
+            raise Refusal(*_REFUSED[name])
     if b"_" in b" ".join(fields):  # X_Y and X-Y are one name in a WSGI environment
         raise Refusal("malformed_request", "a header name has an underscore")
     if fields.get(b"expect", b"100-continue").lower() != b"100-continue":
         raise Refusal("not_implemented", "that expectation is not met here")
+    return chunked
 
 
 def _length(value: bytes | None, method: str) -> int:
@@ -151,23 +164,39 @@ def _asks_to_close(connection: bytes) -> bool:
 class HeadReader:
     """`read_head` for one listener: also keeps its limits and its hosts, and remembers heads, which clients repeat."""
 
-    def __init__(self, limits: Limits, hosts: frozenset[str] | None) -> None:
+    def __init__(
+        self,
+        limits: Limits,
+        hosts: frozenset[str] | None,
+        streams: Collection[str] = (),
+        bodies: Mapping[str, int] | None = None,
+    ) -> None:
         self._limits = limits
         self._hosts = hosts
+        self._streams = frozenset(streams)
+        self._bodies = bodies or {}
+        self._streaming_lines = tuple(f"POST {path} HTTP/1.1\r\n".encode() for path in streams)
         self._known: dict[bytes, Head] = {}
+
+    def limit(self, received: bytearray) -> int:
+        """How long the head may be whose first bytes these are."""
+        return self._limits.stream_head if received.startswith(self._streaming_lines) else self._limits.head
 
     def read(self, raw: bytes) -> Head:
         """The head in `raw`. Raises Refusal as `read_head`, or: head_too_large, misdirected_request, body_too_large."""
         known = self._known.get(raw)
         if known is not None:
             return known
-        head = read_head(raw)
+        head = read_head(raw, self._streams)
         if len(head.headers) > self._limits.headers:
             raise Refusal("head_too_large", "too many header fields")
         if self._hosts is not None and head.host not in self._hosts:
             raise Refusal("misdirected_request")
-        if head.length > self._limits.body:
+        longest = self._limits.stream_body if head.streams else self._bodies.get(head.path, self._limits.body)
+        if head.length > longest:
             raise Refusal("body_too_large")
+        if head.streams:  # what it brings besides is said to AWS, and differs
+            return head
         if len(raw) <= _LONGEST_KNOWN and not head.query and _SECRET.isdisjoint(name for name, _ in head.headers):
             if len(self._known) >= _MOST_KNOWN:
                 self._known.clear()

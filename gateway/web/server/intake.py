@@ -1,10 +1,9 @@
 """What a connection has received, taken apart into requests. No input or output, and no time."""
 
-from collections.abc import Callable
 from enum import Enum, auto
 
 from gateway.core.errors import Refusal
-from gateway.web.server.head import Head
+from gateway.web.server.head import Head, HeadReader
 
 _END = b"\r\n\r\n"
 
@@ -20,14 +19,13 @@ class Awaited(Enum):
 class Intake:
     """Bytes in, requests out, one at a time: what follows a request is not looked at before the next `take`.
 
-    `read_head` gets a head of at most `limit` bytes and returns it, or raises Refusal.
+    The body of a request that streams is not taken with it: it is what `rest` begins with.
     """
 
-    __slots__ = ("_head", "_limit", "_read_head", "_received")
+    __slots__ = ("_head", "_reader", "_received")
 
-    def __init__(self, read_head: Callable[[bytes], Head], limit: int) -> None:
-        self._read_head = read_head
-        self._limit = limit
+    def __init__(self, reader: HeadReader) -> None:
+        self._reader = reader
         self._head: Head | None = None
         self._received = bytearray()
 
@@ -43,10 +41,10 @@ class Intake:
             if (head := self._take_head()) is None:
                 return None
             self._head = head
-        if len(received) < head.length:
+        if len(received) < head.length and not head.streams:
             return None
         self._head = None
-        if not head.length:
+        if not head.length or head.streams:
             return head, b""
         body = bytes(received[: head.length])
         del received[: head.length]
@@ -64,6 +62,12 @@ class Intake:
         """The client waits for 100 Continue: its head was acceptable, and no body is here (RFC 9110 section 10.1.1)."""
         return self._head is not None and self._head.awaits_continue and not self._received
 
+    def rest(self) -> bytes:
+        """What has arrived and was not taken; it is no longer here."""
+        rest = bytes(self._received)
+        self._received.clear()
+        return rest
+
     def clear(self) -> None:
         """Forget what was received."""
         self._head = None
@@ -71,13 +75,14 @@ class Intake:
 
     def _take_head(self) -> Head | None:
         received = self._received
-        end = received.find(_END, 0, self._limit) + len(_END)
+        limit = self._reader.limit(received)
+        end = received.find(_END, 0, limit) + len(_END)
         if end >= len(_END):
-            head = self._read_head(bytes(received[:end]))
+            head = self._reader.read(bytes(received[:end]))
             del received[:end]
             return head
         if received and not received[:1].isupper():  # a TLS or PROXY preface: no reason to wait for more of it
             raise Refusal("malformed_request", "this is not HTTP")
-        if len(received) >= self._limit:
+        if len(received) >= limit:
             raise Refusal("head_too_large")
         return None

@@ -8,7 +8,8 @@ from queue import SimpleQueue
 class Pool:
     """Runs calls in at most `threads` threads, with at most `queue` more calls waiting.
 
-    `submit` and `finished` belong to one thread, the event loop's: every accepted call is finished by one `finished`.
+    `submit`, `force` and `finished` belong to one thread, the event loop's: every accepted call is finished by one
+    `finished`.
     """
 
     def __init__(self, name: str, threads: int, queue: int) -> None:
@@ -23,12 +24,16 @@ class Pool:
         """Take the call, which must not raise; False when the pool is full."""
         if self._pending >= self._capacity:
             return False
+        self.force(call)
+        return True
+
+    def force(self, call: Callable[[], None]) -> None:
+        """Take the call, which must not raise, even when the pool is full."""
         self._pending += 1
         if self._started < min(self._pending, self._threads):
             self._started += 1
             threading.Thread(target=self._work, name=f"{self._name}-{self._started}", daemon=True).start()
         self._calls.put(call)
-        return True
 
     def finished(self) -> None:
         """One call is over."""

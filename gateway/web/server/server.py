@@ -14,6 +14,8 @@ log = logging.getLogger(__name__)
 
 _TICK = 0.25  # seconds; how exactly deadlines are kept
 _RESERVED = 128  # file descriptors for everything that is not a client
+_UPSTREAM = 512  # and for what streams lead to, where there are streams
+_LAST_WORDS = 1.5  # seconds for the handlers of streams, to end what was broken off
 
 
 class Server:
@@ -23,7 +25,9 @@ class Server:
         listeners = service.listeners
         if len(listeners) != len(sockets):
             raise ValueError(f"{len(listeners)} listeners, but gunicorn binds {len(sockets)} sockets")
-        capacity = min(service.limits.connections, _descriptors() // len(listeners))
+        capacity = min(
+            service.limits.connections, _descriptors(any(each.streams for each in listeners)) // len(listeners)
+        )
         self._loop = loop
         self._service = service
         self._settle = service.limits.settle.total_seconds()
@@ -55,6 +59,9 @@ class Server:
         for door in self._doors:
             door.abort()
         await asyncio.sleep(0)  # for the loop to do it
+        end = self._loop.time() + _LAST_WORDS
+        while any(door.streams or door.last_words for door in self._doors) and self._loop.time() < end:
+            await asyncio.sleep(0.02)
 
     def hurry(self) -> None:
         """End a drain that is under way."""
@@ -72,11 +79,11 @@ class Server:
         self._loop.call_later(_TICK, self._tick)
 
 
-def _descriptors() -> int:
+def _descriptors(streams: bool) -> int:
     """How many connections this process may hold. It takes all that the system allows it: 1,024 is a common default."""
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-    return max(hard - _RESERVED, hard // 2)
+    return max(hard - _RESERVED - (_UPSTREAM if streams else 0), hard // 2)
 
 
 def _report(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:

@@ -1,10 +1,13 @@
 """What the server serves: listeners with their inline routes and their WSGI application, and the limits they keep."""
 
 import ssl
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
+
+if TYPE_CHECKING:
+    from gateway.web.server.stream import Stream
 
 Environ = dict[str, Any]
 WSGI = Callable[[Environ, Callable[..., Any]], Iterable[bytes]]
@@ -53,6 +56,13 @@ An awaitable is awaited even when its client has gone (the answer is then droppe
 drains, `Limits.settle` after it began to: effects that must not be interrupted need `asyncio.shield`.
 """
 
+StreamHandler = Callable[["Stream"], Coroutine[Any, Any, None]]
+"""Takes a request whose body comes in pieces, and answers in pieces; on the event loop, so it must not block.
+
+It may raise `core.errors.Refusal` before it answers; an exception in the middle of an answer breaks the connection. It
+is cancelled when its client has gone.
+"""
+
 
 @dataclass(frozen=True, slots=True)
 class Limits:
@@ -72,6 +82,10 @@ class Limits:
     connections: int = 4096  # also at most what the file descriptor limit leaves
     threads: int = 16  # for WSGI calls
     queue: int = 64  # WSGI calls waiting for a thread; one more gets 503
+    streams: int = 256  # at once; one more gets 503
+    stream_head: int = 32 * 1024
+    stream_body: int = 5 * 1024**4  # the largest object of S3
+    stream_idle: timedelta = timedelta(seconds=30)  # between two pieces of a body; a stream has no limit as a whole
 
 
 @dataclass(slots=True)
@@ -87,16 +101,25 @@ class Counters:
     failed: int = 0  # exceptions in a handler or an application
     dropped: int = 0  # answers whose client had gone
     evicted: int = 0  # connections closed to make room
+    streams: int = 0  # begun
+    streamed_in: int = 0  # bytes of bodies of streams
+    streamed_out: int = 0
 
 
 @dataclass(frozen=True)
 class Listener:
-    """One listening socket. Routes in `inline`, by (method, path), are answered on the loop; the rest by `wsgi`."""
+    """One listening socket. Routes in `inline`, by (method, path), are answered on the loop; the rest by `wsgi`.
+
+    A POST to a path in `streams` is not read whole: its body may be of any length, or chunked, and its head longer.
+    `bodies` has the paths whose bodies may be longer than others, in bytes.
+    """
 
     name: str
     wsgi: WSGI
     tls: ssl.SSLContext | None = None
     inline: Mapping[tuple[str, str], InlineHandler] = field(default_factory=dict)
+    streams: Mapping[str, StreamHandler] = field(default_factory=dict)
+    bodies: Mapping[str, int] = field(default_factory=dict)
     hosts: frozenset[str] | None = None  # Host headers to accept: lower case, no port, no brackets; None accepts any
     counters: Counters = field(default_factory=Counters)
 

@@ -42,7 +42,7 @@ STATUS = {
 RECEIPT = {
     "instance": EVIL, "revoked_at": EVIL, "gateway": {"refuses": EVIL, "certificates": [], "tickets": []},
     "crl": {"published": True, "number": EVIL}, "agent": {"stops_within_seconds": EVIL},
-    "aws": {"still_honours": [SESSION], "until": AT},
+    "aws": {"still_honours": [SESSION], "until": AT, "forgotten": []},
 }  # fmt: skip
 TICKET = {"ticket": EVIL, "user_data": EVIL, "id": EVIL, "profile": EVIL, "instance_id": EVIL, "expires_at": AT}
 ASKS = [

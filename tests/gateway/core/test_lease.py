@@ -11,7 +11,8 @@ from gateway.core.errors import Refusal
 from gateway.core.lease import Order, Plan, choose_grant, plan
 from gateway.core.model import Instance
 from gateway.core.policy.document import LONGEST
-from gateway.core.profile import FENCE, read
+from gateway.core.profile import read
+from gateway.core.profile_faults import FENCE
 from tests.gateway.core.rows import ID, INSTANCE, NOW
 from tests.policy_evaluator import Request, allows
 
@@ -110,10 +111,10 @@ def test_what_an_instance_is_makes_another_plan_where_the_grant_speaks_of_it(wha
         {"now": NOW + timedelta(days=1)},
         {"source": "192.0.2.1"},
         {"policy": json.dumps(json.loads(BASE["grants"][0]["policy"]), indent=4)},
-        {"order": Order("reports", delivery="container")},
+        {"order": Order("reports", door="container")},
         {"order": Order("reports", seconds=7200)},
         {"order": Order("reports", seconds=9000, clamp=True)},
-        {"deliver": ["container"], "users": ["app"]},
+        {"doors": ["container"], "users": ["app"]},
         {"conditions": {"source_addresses": ["10.0.0.0/8"]}},
     ],
 )
@@ -310,8 +311,8 @@ def test_which_grants_there_are_and_how_they_are_delivered() -> None:
     with pytest.raises(Refusal) as caught:
         planned(order=Order("payroll"))
     assert (caught.value.code, caught.value.reason) == ("grant_refused", "grant_refused")
-    assert refused(order=Order("reports", delivery="file")) == "delivery"
-    assert planned(order=Order("reports", delivery="file"), deliver=["file"])
+    assert refused(order=Order("reports", door="file")) == "door"
+    assert planned(order=Order("reports", door="file"), doors=["file"])
 
 
 def test_what_bind_and_time_add_has_room_that_is_kept_for_it() -> None:

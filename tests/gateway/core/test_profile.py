@@ -9,9 +9,12 @@ import pytest
 
 from gateway.core.conditions import Conditions, Hours
 from gateway.core.errors import Refusal
-from gateway.core.profile import normal, parse_duration, read
+from gateway.core.profile import normal, read
+from gateway.core.profile_document import parse_duration
+from gateway.core.rate import parse_rate
 
 ALLOW: dict[str, Any] = {"Effect": "Allow", "Action": "s3:ListBucket", "Resource": "*"}
+LEASED = {"Resource": "arn:aws:s3:::b/${lease.id}"}
 POLICY: dict[str, Any] = {"Version": "2012-10-17", "Statement": [ALLOW]}
 ROLE = "arn:aws:iam::111122223333:role/reports"
 READER = "arn:aws:iam::aws:policy/ReadOnlyAccess"
@@ -60,14 +63,32 @@ def test_a_profile_is_read_with_its_defaults() -> None:
     one = rules.grants["reports"]
     assert (one.duration, one.session_name, one.tags, one.bind) == (timedelta(hours=1), "${instance.id}", {}, None)
     assert one.conditions == Conditions()
-    assert one.deliver == ("container", "imds", "process", "sessions", "vault")
+    assert one.doors == ("container", "imds", "process", "sessions", "vault")
     assert one.users == ()
+
+
+def test_how_its_calls_go() -> None:
+    one = read(document(grant()), source_address=True).grants["reports"]
+    assert (one.deliver.ways, one.presign, one.unsigned_payload, one.limits) == (("token",), None, False, None)
+    assert read(document(grant(deliver="proxy")), source_address=True).grants["reports"].deliver.ways == ("proxy",)
+    written = grant(
+        deliver={"default": "sign", "token": ["s3:Get*"]}, presign="15m", unsigned_payload=True,
+        limits={"requests": "100/minute", "bytes": "5GB/hour", "actions": {"s3:ListBucket": "10/minute"}},
+    )  # fmt: skip
+    one = read(document(written), source_address=True).grants["reports"]
+    assert one.deliver.ways == ("token", "sign")
+    assert one.deliver.way(["s3:GetObject"]) == "token"
+    assert (one.presign, one.unsigned_payload) == (timedelta(minutes=15), True)
+    assert one.limits is not None
+    assert (one.limits.requests, one.limits.bytes) == (parse_rate("100/minute"), parse_rate("5GB/hour"))
+    ((name, pattern, rate),) = one.limits.actions
+    assert (name, bool(pattern.fullmatch("S3:listbucket")), rate) == ("s3:ListBucket", True, parse_rate("10/minute"))
 
 
 def test_all_of_it_is_read() -> None:
     written = grant(
         policy_arns=[READER], duration="12h", session_name="web-${instance.id}", external_id="x:1", bind="vpc",
-        source_identity="${instance.id}", tags={"team": "${instance.tags.team}"}, deliver=["file"], users=["app"],
+        source_identity="${instance.id}", tags={"team": "${instance.tags.team}"}, doors=["file"], users=["app"],
         conditions={
             "source_addresses": ["10.0.0.0/8", "2001:db8::/32"], "not_before": "2026-01-01T00:00:00Z",
             "not_after": "2027-01-01T00:00:00Z", "instance_tags": {"env": "prod"}, "attestation": ["root_volume"],
@@ -202,8 +223,27 @@ def test_what_is_valid(written: dict[str, Any]) -> None:
         (of(tags={"a": 12}), ".tags.a: must be a string"),
         (of(tags=["a"]), ".tags: must be an object"),
         # How it is delivered.
-        (of(deliver=[]), ".deliver: a grant that may be delivered in no way is none"),
-        (of(deliver=["post"]), ".deliver[0]: does not have the required form"),
+        (of(doors=[]), ".doors: a grant that may be delivered in no way is none"),
+        (of(doors=["post"]), ".doors[0]: does not have the required form"),
+        # How its calls go.
+        (of(deliver="post"), ".deliver.default: does not have the required form"),
+        (of(deliver={"sign": ["Delete*"]}), ".deliver.sign[0]: does not have the required form"),
+        (of(deliver={"by": "sign"}), ".deliver.by: is not known here"),
+        (of(deliver="sign", policy=None, policy_arns=[READER]), ".policy: what is signed or carried is decided by it: "
+         "policy_arns are not known here"),
+        (of(deliver="sign", policy=json.dumps(POLICY | {"Statement": [ALLOW | LEASED]})), ".policy: a call is "
+         "decided before there is a lease: ${lease.id} is for tokens only"),
+        (of(deliver={"proxy": ["s3:*"]}, bind="vpc"), ".bind: what is carried comes from the gateway's address, not "
+         "from the instance's"),
+        (of(presign="5m"), ".presign: is of calls that are signed or carried, and all go by token here"),
+        (of(limits={"requests": "1/hour"}), ".limits: is of calls that are signed or carried, and all go by token "
+         "here"),
+        (of(deliver="sign", presign="13h"), ".presign: a URL lives for 12h at most"),
+        (of(deliver="sign", limits={"requests": "1/fortnight"}), ".limits.requests: does not have the required form"),
+        (of(deliver="sign", limits={"actions": {"GetObject": "1/hour"}}), ".limits.actions.GetObject: must be "
+         "service:Action or *"),
+        (of(deliver="sign", limits={"actions": {"s3:GetObject": "1"}}), ".limits.actions.s3:GetObject: does not have "
+         "the required form"),
         (of(users=["a b"]), ".users[0]: does not have the required form"),
         (of(bind="subnet"), ".bind: does not have the required form"),
         # Conditions.
@@ -331,7 +371,7 @@ def test_all_faults_are_named_at_once() -> None:
     broken = json.dumps({"Version": "2012-10-17", "Statement": [ALLOW, {"Effect": "allow", "Action": "x"}]})
     with pytest.raises(Refusal) as caught:
         read(
-            document(wrong | {"policy": broken}, grant(region=1, deliver=[]), attestation={"max_age": "9000h"}, odd=1),
+            document(wrong | {"policy": broken}, grant(region=1, doors=[]), attestation={"max_age": "9000h"}, odd=1),
             source_address=True,
         )
     assert sorted(caught.value.faults) == [
@@ -344,7 +384,7 @@ def test_all_faults_are_named_at_once() -> None:
         "grants[0].policy: Statement[1]: needs either Resource or NotResource",
         "grants[0].session_name: needs ${instance.id} or ${lease.id}: a name is of one instance only",
         "grants[0].tags.b: must be a string",
-        "grants[1].deliver: a grant that may be delivered in no way is none",
+        "grants[1].doors: a grant that may be delivered in no way is none",
         "grants[1].region: must be a string",
         "odd: is not known here",
     ]

@@ -35,5 +35,5 @@ def test_the_receipt_says_what_remains_and_until_when() -> None:
     ]
     assert said["aws"]["until"] == "2026-11-23T14:00:00Z"
     nothing = receipt(plan(INSTANCE, [], [], [], "alice", NOW), None, NOW)
-    assert nothing["aws"] == {"still_honours": [], "until": None}
+    assert nothing["aws"] == {"still_honours": [], "until": None, "forgotten": []}
     assert not nothing["crl"]["published"]

@@ -315,7 +315,7 @@ def test_one_grant_is_meant_or_the_answer_says_how_to_name_it() -> None:
 
 def test_a_grant_that_is_not_delivered_so_is_not_given() -> None:
     with pytest.raises(Refusal) as refused:
-        session_order.choose(_profile({"name": "a", "deliver": ["container"]}), order())
-    assert refused.value.reason == "delivery"
-    both = _profile({"name": "a", "deliver": ["container"]}, {"name": "b"})
+        session_order.choose(_profile({"name": "a", "doors": ["container"]}), order())
+    assert refused.value.reason == "door"
+    both = _profile({"name": "a", "doors": ["container"]}, {"name": "b"})
     assert session_order.choose(both, order()).name == "b"

@@ -261,11 +261,11 @@ def test_D15_who_is_revoked_at_the_very_moment_is_not_given_it_again(
 
 def test_a_way_that_the_grant_does_not_have(gateway: Gateway) -> None:
     identity = gateway.enrolled()
-    apply(gateway, deliver=["container"])
+    apply(gateway, doors=["container"])
     with pytest.raises(Refusal) as refused:
-        give(gateway, identity, Order("reports", delivery="vault"))
-    assert (refused.value.code, refused.value.reason) == ("grant_refused", "delivery")
-    assert give(gateway, identity, Order("reports", delivery="container"))
+        give(gateway, identity, Order("reports", door="vault"))
+    assert (refused.value.code, refused.value.reason) == ("grant_refused", "door")
+    assert give(gateway, identity, Order("reports", door="container"))
 
 
 def test_a_condition_counts_for_what_is_there_already(gateway: Gateway) -> None:

@@ -65,6 +65,19 @@ def test_names_all_faults_at_once() -> None:
     }
 
 
+def test_names_faults_in_the_order_of_the_fields_and_what_is_unknown_last() -> None:
+    with pytest.raises(Malformed) as caught:
+        decode(Outer, {"extra": 2, "many": [{"flag": True}, {"flag": 1, "more": 0}], "inner": 1, "count": 0})
+    assert caught.value.faults == (
+        "name: is missing",
+        "count: must be from 1 to 9",
+        "inner: must be an object",
+        "many[1].flag: must be true or false",
+        "many[1].more: is not known here",
+        "extra: is not known here",
+    )
+
+
 @pytest.mark.parametrize(
     "raw",
     [

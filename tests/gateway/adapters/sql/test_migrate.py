@@ -83,7 +83,7 @@ def test_a_newer_schema_is_left_alone(url: str) -> None:
 def test_an_older_schema_is_not_served(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     migrate(url)
     monkeypatch.setattr("alembic.script.ScriptDirectory.get_current_head", lambda self: "9999")
-    with pytest.raises(SettingsError, match="at 0002, older than this gateway's 9999"):
+    with pytest.raises(SettingsError, match="at 0003, older than this gateway's 9999"):
         check(url)
 
 

@@ -1,0 +1,65 @@
+"""The limits of a grant, kept in the store: all workers and nodes count together, and a restart forgets nothing."""
+
+import math
+from collections import Counter
+from datetime import datetime
+
+from gateway.core.errors import Refusal
+from gateway.core.identity import Identity
+from gateway.core.model import Meter
+from gateway.core.profile import Grant
+from gateway.core.rate import Rate
+from gateway.flows.calls import Decided
+from gateway.ports import Store, Transaction
+
+_BATCHES = frozenset({"DeleteObjects"})  # calls that do the same many times, and take an action for each
+BATCH = 500  # meters that housekeeping looks at, at a time
+
+
+def charge(tx: Transaction, identity: Identity, decided: Decided, size: int, now: datetime) -> None:
+    """Take the call off what the grant's limits leave. Raises Refusal `too_many_requests`."""
+    for name, rate, cost in _charges(decided, size):
+        key = f"{identity.instance.id}|{decided.grant.name}|{name}"
+        known = tx.meters.get(id=key)
+        until, wait = rate.take(known.until if known else None, now, cost)
+        if wait:
+            why = f"The grant's limit on {name} is reached"
+            seconds = math.ceil(wait.total_seconds())
+            raise Refusal("too_many_requests", why, reason="limit_reached", limit=name, retry_after=seconds)
+        _remember(tx, known, Meter(key, until))
+
+
+def owe(tx: Transaction, identity: Identity, grant: Grant, size: int, now: datetime) -> None:
+    """Take bytes that have been had already off what the grant's limit leaves."""
+    if grant.limits is not None and grant.limits.bytes is not None and size:
+        key = f"{identity.instance.id}|{grant.name}|bytes"
+        known = tx.meters.get(id=key)
+        _remember(tx, known, Meter(key, grant.limits.bytes.owe(known.until if known else None, now, size)))
+
+
+def _remember(tx: Transaction, known: Meter | None, meter: Meter) -> None:
+    if not (tx.meters.swap(known, meter) if known else tx.meters.add(meter)):
+        raise Refusal("conflict")
+
+
+def _charges(decided: Decided, size: int) -> list[tuple[str, Rate, int]]:
+    limits = decided.grant.limits
+    if limits is None:
+        return []
+    found = [("requests", limits.requests, 1), ("bytes", limits.bytes, size)]
+    counts = Counter(need.action for need in decided.understood.needs)
+    for name, pattern, rate in limits.actions:
+        fitting = [count for action, count in counts.items() if action is None or pattern.fullmatch(action)]
+        if fitting:
+            found.append((name, rate, max(fitting) if decided.understood.routed.operation in _BATCHES else 1))
+    return [(name, rate, cost) for name, rate, cost in found if rate is not None]
+
+
+def prune(store: Store, now: datetime, after: str | None) -> str | None:
+    """Forget meters that remember nothing any more, among the next ones behind `after`; where to go on, or None."""
+    with store.read() as tx:
+        rows = tx.meters.find(limit=BATCH, after=after)
+    over = [row for row in rows if row.until <= now]
+    if over:
+        store.write(lambda tx: [tx.meters.remove(row) for row in over])
+    return rows[-1].id if len(rows) == BATCH else None
