@@ -117,17 +117,7 @@ def structure(path: Path, content: str) -> tuple[Any, Place]:
 
 def text(path: Path) -> str:
     """What is written in a file. Raises Failure."""
-    try:
-        with path.open("rb") as opened:
-            raw = opened.read(LARGEST + 1)
-    except OSError as error:
-        raise Failure(f"{path}: {error.strerror}", "policy_invalid", "Name a file that can be read.") from None
-    if len(raw) > LARGEST:
-        raise Failure(f"{path}: is larger than {LARGEST // 1024} KiB", "policy_invalid", "That is no policy.")
-    try:
-        return raw.decode()
-    except UnicodeDecodeError as error:
-        raise _failure(path, [(raw.count(b"\n", 0, error.start) + 1, "is not text in UTF-8")]) from None
+    return profile_file.text(path, LARGEST, "policy_invalid", HINT)
 
 
 def refused(path: Path, faults: list[str]) -> Failure:

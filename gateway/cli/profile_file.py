@@ -43,17 +43,9 @@ def read(path: Path) -> ProfileFile:
     reader = READERS.get(path.suffix)
     if reader is None:
         raise Failure(f"{path}: is neither .toml nor .yaml nor .yml", "profile_invalid", "Call it after what it holds.")
+    content = text(path, LARGEST, "profile_invalid", HINT)
     try:
-        with path.open("rb") as opened:
-            raw = opened.read(LARGEST + 1)
-    except OSError as error:
-        raise Failure(f"{path}: {error.strerror}", "profile_invalid", "Name a file that can be read.") from None
-    if len(raw) > LARGEST:
-        raise Failure(f"{path}: is larger than {LARGEST // 1024} KiB", "profile_invalid", "A profile is a page or two.")
-    try:
-        document, place = reader(raw.decode())
-    except UnicodeDecodeError as error:
-        raise _failure(str(path), [(raw.count(b"\n", 0, error.start) + 1, "is not text in UTF-8")]) from None
+        document, place = reader(content)
     except Faulty as faulty:
         raise _failure(str(path), [*faulty.faults]) from None
     if not isinstance(document, dict):
@@ -65,6 +57,22 @@ def read(path: Path) -> ProfileFile:
     except Refusal as refusal:
         raise found.failure(refusal.faults) from None
     return found
+
+
+def text(path: Path, largest: int, code: str, hint: str) -> str:
+    """What is written in a file of up to `largest` bytes. Raises Failure."""
+    try:
+        with path.open("rb") as opened:
+            raw = opened.read(largest + 1)
+    except OSError as error:
+        raise Failure(f"{path}: {error.strerror}", code, "Name a file that can be read.") from None
+    if len(raw) > largest:
+        raise Failure(f"{path}: is larger than {largest // 1024} KiB", code, "Name a file of a page or two.")
+    try:
+        return raw.decode()
+    except UnicodeDecodeError as error:
+        line = raw.count(b"\n", 0, error.start) + 1
+        raise _failure(str(path), [(line, "is not text in UTF-8")], code, hint) from None
 
 
 def _failure(file: str, faults: list[tuple[int, str]], code: str = "profile_invalid", hint: str = HINT) -> Failure:

@@ -24,16 +24,18 @@ from gateway.core.lease import Order
 from gateway.core.policy.engine import Policy, Question, compile_policy, decide
 from gateway.core.profile import Grant
 from gateway.flows.dummy_keys import DummyKeys, pairs
+from gateway.flows.identify import demand_standing
 from gateway.flows.journal import Call
 from gateway.flows.vend import Asked, Vend
-from gateway.ports import Catalog, Clock, Endpoints, Models
+from gateway.ports import Catalog, Clock, Endpoints, Models, Transaction
 from gateway.wire import calls
-from gateway.wire.sigv4 import NOTHING_SHA256, SigV4Error, verify
+from gateway.wire.sigv4 import NOTHING_SHA256, UNSIGNED_PAYLOAD, SigV4Error, verify
 from gateway.wire.sigv4_authorization import Authorization
 from gateway.wire.strict import Malformed
 
 SKEW = timedelta(minutes=5)
 _MOST_COMPILED = 256
+_BODILESS = frozenset({"GET", "HEAD", "DELETE"})  # methods
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -142,7 +144,7 @@ class Calls:
         """The call, allowed. Nothing is recorded yet but what is refused."""
         journal_call.object = f"grant/{call.grant}"
         authorization = self._verified(journal_call, identity, call)
-        call = _as_signed(call, authorization)
+        call = _normal(_as_signed(call, authorization))
         _demand_body(call, body)
         asked = self._vend.understand(journal_call, identity, Order(call.grant, held=True))
         understood = self._understand(call, body, asked.account)
@@ -163,6 +165,14 @@ class Calls:
         way = asked.plan.grant.deliver.way(need.action for need in understood.needs)
         way = way_of(understood.routed, way, facts)
         return Decided(asked, call, understood, way, {**facts, "way": way})
+
+    def demand_current(self, tx: Transaction, decided: Decided) -> None:
+        """Once more, in the transaction that records the decision: the instance stands, and its profile is the one that
+        was decided by, for a mint may have taken seconds. Raises Refusal.
+        """
+        demand_standing(tx, decided.asked.identity)
+        if not self._vend.is_current(tx, decided.asked):
+            raise Refusal("conflict", "The profile was applied anew meanwhile", reason="profile_changed")
 
     def _verified(self, journal_call: Call, identity: Identity, call: calls.Call) -> Authorization:
         """The call was signed on this machine, for this grant, now. Raises Refusal `signature_refused`."""
@@ -197,6 +207,13 @@ def _as_signed(call: calls.Call, authorization: Authorization) -> calls.Call:
     """The call without what its signer did not sign: that is neither looked at nor sent. (User-Agent never is.)"""
     kept = {*authorization.signed_headers, "user-agent"} - {"authorization"}
     return replace(call, headers=tuple(header for header in call.headers if header.name in kept))
+
+
+def _normal(call: calls.Call) -> calls.Call:
+    """Where there is no body, its absence is signed, also for clients that leave it open."""
+    if call.payload_sha256 == UNSIGNED_PAYLOAD and call.method in _BODILESS and call.presign is None:
+        return replace(call, payload_sha256=NOTHING_SHA256)
+    return call
 
 
 def _demand_body(call: calls.Call, body: bytes | None) -> None:

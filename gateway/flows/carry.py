@@ -8,7 +8,6 @@ from gateway.core.delivery import PROXY
 from gateway.core.errors import Refusal
 from gateway.core.identity import Identity
 from gateway.flows.calls import Calls, Decided
-from gateway.flows.identify import demand_standing
 from gateway.flows.journal import Call, Journal
 from gateway.flows.metering import charge, owe
 from gateway.flows.passage import Ended, Passage
@@ -35,7 +34,6 @@ class _Recorded(Passage):
     """A passage, and whose it is."""
 
     call: Call
-    identity: Identity
     decided: Decided
 
 
@@ -54,9 +52,9 @@ class Carry:
         """Whether the call cannot be decided without its body. Pure."""
         return self._calls.wants_body(call)
 
-    def notice(self, journal_call: Call, call: calls.Call) -> None:
-        """Whoever asks is nobody (any more): if that is by a stolen key, record it."""
-        self._calls.keys.notice(journal_call, call)
+    def notice(self, journal_call: Call, refused: Refusal, call: calls.Call) -> None:
+        """Whoever asks was refused as nobody (any more): if that is by a stolen key, record it."""
+        self._calls.keys.notice(journal_call, refused, call)
 
     def begin(self, journal_call: Call, identity: Identity, call: calls.Call, body: bytes | None) -> Passage:
         """Decide, sign, record. What comes back may be sent."""
@@ -67,10 +65,10 @@ class Carry:
         signed = self._signer.sign(decided, self._clock(), framed=True)
 
         def unit(tx: Transaction) -> None:
-            demand_standing(tx, identity)
-            charge(tx, identity, decided, 0, self._clock())
-            facts = {**decided.facts, "lease": signed.lease.id, "canonical_sha256": signed.canonical_sha256}
-            tx.audit.append(journal_call.event(Kind.DECISION, **facts))
+            self._calls.demand_current(tx, decided)
+            charge(tx, decided, 0, self._clock())
+            tx.audit.append(journal_call.event(Kind.DECISION, **decided.facts, **signed.facts))
+            tx.audit.append(journal_call.event(Kind.INTENT, reason="asked"))  # `audit verify` finds one without an end
 
         self._journal.write(journal_call, unit)
         return _Recorded(
@@ -82,7 +80,6 @@ class Carry:
             expect=call.service in S3_SERVICES,
             idempotent=call.method in _IDEMPOTENT,
             call=journal_call,
-            identity=identity,
             decided=decided,
         )
 
@@ -101,7 +98,7 @@ class Carry:
         }
 
         def unit(tx: Transaction) -> None:
-            owe(tx, passage.identity, passage.decided.grant, ended.sent + ended.received, self._clock())
+            owe(tx, passage.decided, ended.sent + ended.received, self._clock())
             reason = ended.problem or "carried"
             tx.audit.append(passage.call.event(Kind.OUTCOME, allowed=ended.problem is None, reason=reason, **facts))
 

@@ -25,6 +25,7 @@ MOST = 64
 """Dummy keys of one instance that are remembered; of more, the oldest go."""
 REMEMBERED = timedelta(days=30)
 """How long after its end a key is still known for what it was."""
+_STRANGERS = frozenset({"certificate_required", "certificate_unknown", "instance_revoked"})
 BATCH = 500  # keys that housekeeping looks at, at a time
 
 
@@ -82,10 +83,10 @@ class DummyKeys:
         self._journal.write(call, unit)
         return calls.DummyKeyAnswer(instant(row.expires_at))
 
-    def authorization(self, call: Call, identity: Identity | None, asked: calls.Call) -> tuple[Authorization, Secret]:
+    def authorization(self, call: Call, identity: Identity, asked: calls.Call) -> tuple[Authorization, Secret]:
         """What a call says about its signature, and the secret that it must have been made with.
 
-        `identity` None: nobody was proved, and there is no secret for nobody. Raises Refusal `signature_refused`.
+        Raises Refusal `signature_refused`.
         """
         try:
             found = parse_authorization(asked.method, asked.target, pairs(asked))
@@ -98,11 +99,15 @@ class DummyKeys:
         if fault := _fault(row, identity, asked.grant, self._clock()):
             self._notice(call, row, fault)
             raise Refusal("signature_refused", "The dummy key is not for this call", reason=fault, owner=row.instance)
-        assert identity is not None
         return found, self._vault.open(_context(row.access_key_id, identity), row.sealed_secret)
 
-    def notice(self, call: Call, asked: calls.Call) -> None:
-        """The call comes from someone who is nobody (any more): if it shows a dummy key that is known, record that."""
+    def notice(self, call: Call, refused: Refusal, asked: calls.Call) -> None:
+        """Who asks was `refused` as nobody, or as nobody any more: if a dummy key that is known is shown, record that.
+
+        A certificate that ran out or was replaced is its own instance's: that is no theft.
+        """
+        if refused.code not in _STRANGERS:
+            return
         try:
             found = parse_authorization(asked.method, asked.target, pairs(asked))
         except SigV4Error:
@@ -141,9 +146,7 @@ def _context(access_key_id: str, identity: Identity) -> str:
     return f"dummy_key/{access_key_id}/{identity.instance.id}/secret"
 
 
-def _fault(row: DummyKey, identity: Identity | None, grant: str, now: datetime) -> str | None:
-    if identity is None:
-        return "dummy_key_without_identity"
+def _fault(row: DummyKey, identity: Identity, grant: str, now: datetime) -> str | None:
     if row.instance != identity.instance.id:
         return "dummy_key_elsewhere"
     if row.key_sha256 != identity.instance.key_sha256 or row.expires_at <= now:

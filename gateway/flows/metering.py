@@ -5,9 +5,7 @@ from collections import Counter
 from datetime import datetime
 
 from gateway.core.errors import Refusal
-from gateway.core.identity import Identity
 from gateway.core.model import Meter
-from gateway.core.profile import Grant
 from gateway.core.rate import Rate
 from gateway.flows.calls import Decided
 from gateway.ports import Store, Transaction
@@ -16,10 +14,10 @@ _BATCHES = frozenset({"DeleteObjects"})  # calls that do the same many times, an
 BATCH = 500  # meters that housekeeping looks at, at a time
 
 
-def charge(tx: Transaction, identity: Identity, decided: Decided, size: int, now: datetime) -> None:
+def charge(tx: Transaction, decided: Decided, size: int, now: datetime) -> None:
     """Take the call off what the grant's limits leave. Raises Refusal `too_many_requests`."""
     for name, rate, cost in _charges(decided, size):
-        key = f"{identity.instance.id}|{decided.grant.name}|{name}"
+        key = _key(decided, name)
         known = tx.meters.get(id=key)
         until, wait = rate.take(known.until if known else None, now, cost)
         if wait:
@@ -29,12 +27,17 @@ def charge(tx: Transaction, identity: Identity, decided: Decided, size: int, now
         _remember(tx, known, Meter(key, until))
 
 
-def owe(tx: Transaction, identity: Identity, grant: Grant, size: int, now: datetime) -> None:
+def owe(tx: Transaction, decided: Decided, size: int, now: datetime) -> None:
     """Take bytes that have been had already off what the grant's limit leaves."""
-    if grant.limits is not None and grant.limits.bytes is not None and size:
-        key = f"{identity.instance.id}|{grant.name}|bytes"
+    limits = decided.grant.limits
+    if limits is not None and limits.bytes is not None and size:
+        key = _key(decided, "bytes")
         known = tx.meters.get(id=key)
-        _remember(tx, known, Meter(key, grant.limits.bytes.owe(known.until if known else None, now, size)))
+        _remember(tx, known, Meter(key, limits.bytes.owe(known.until if known else None, now, size)))
+
+
+def _key(decided: Decided, limit: str) -> str:
+    return f"{decided.asked.identity.instance.id}|{decided.grant.name}|{limit}"
 
 
 def _remember(tx: Transaction, known: Meter | None, meter: Meter) -> None:

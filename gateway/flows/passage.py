@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from typing import Protocol
 
+from gateway.core.errors import Refusal
 from gateway.core.identity import Identity
 from gateway.flows.journal import Call as JournalCall
 from gateway.wire.calls import Call
@@ -48,8 +49,8 @@ class Carrier(Protocol):
     def wants_body(self, call: Call) -> bool:
         """Whether the decision depends on what is in the body. Pure. Raises Refusal."""
 
-    def notice(self, journal_call: JournalCall, call: Call) -> None:
-        """Whoever asks is nobody (any more): if that is by a stolen key, record it."""
+    def notice(self, journal_call: JournalCall, refused: Refusal, call: Call) -> None:
+        """Whoever asks was refused as nobody (any more): if that is by a stolen key, record it."""
 
     def begin(self, journal_call: JournalCall, identity: Identity, call: Call, body: bytes | None) -> Passage:
         """Decide, record, sign; `body` is there when it was wanted. Raises Refusal."""

@@ -8,21 +8,19 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 
+from gateway.core.actions.record import is_hash
 from gateway.core.audit import Kind
 from gateway.core.delivery import SIGN, TOKEN
 from gateway.core.errors import Refusal
 from gateway.core.identity import Identity
 from gateway.flows.calls import Calls, Decided, announced_size, decoded_body
-from gateway.flows.identify import demand_standing
 from gateway.flows.journal import Call, Journal
 from gateway.flows.metering import charge
 from gateway.flows.signer import Signed, Signer
 from gateway.ports import Clock, Transaction
 from gateway.wire import calls
-from gateway.wire.sigv4 import UNSIGNED_PAYLOAD
 
 _URL_METHODS = ("GET", "HEAD", "PUT")
-_BODILESS = ("GET", "HEAD", "DELETE")  # methods
 
 
 @dataclass(slots=True)
@@ -47,27 +45,26 @@ class Sign:
         """A signature for the call, or the other way by which it has to go."""
         decided = self._calls.decide(journal_call, identity, call, decoded_body(call))
         if call.presign is not None:
-            return self._url(journal_call, identity, decided, call.presign)
+            return self._url(journal_call, decided, call.presign)
         if decided.way != SIGN:
-            return self._elsewhere(journal_call, identity, decided)
+            return self._elsewhere(journal_call, decided)
         _demand_signed_payload(decided)
         signed = self._signer.sign(decided, self._clock())
-        self._record(journal_call, identity, decided, signed)
+        self._record(journal_call, decided, signed)
         self.counters.signed += 1
         return _answer(decided, signed)
 
-    def _elsewhere(self, journal_call: Call, identity: Identity, decided: Decided) -> calls.Signature:
+    def _elsewhere(self, journal_call: Call, decided: Decided) -> calls.Signature:
         """The call is allowed and goes another way, on which it is decided (and limited) once more, or not seen."""
 
         def unit(tx: Transaction) -> None:
-            demand_standing(tx, identity)
-            journal_event = journal_call.event(Kind.DECISION, reason=f"by_{decided.way}", **decided.facts)
-            tx.audit.append(journal_event)
+            self._calls.demand_current(tx, decided)
+            tx.audit.append(journal_call.event(Kind.DECISION, reason=f"by_{decided.way}", **decided.facts))
 
         self._journal.write(journal_call, unit)
         return calls.Signature(decided.way, origin=decided.understood.origin if decided.way == TOKEN else None)
 
-    def _url(self, journal_call: Call, identity: Identity, decided: Decided, seconds: int) -> calls.Signature:
+    def _url(self, journal_call: Call, decided: Decided, seconds: int) -> calls.Signature:
         longest = decided.grant.presign
         if longest is None or timedelta(seconds=seconds) > longest:
             least = f"for {int(longest.total_seconds())} s at most" if longest else "not at all"
@@ -83,23 +80,18 @@ class Sign:
             why = "The decision lies in the body, which the signature of a URL leaves out"
             raise Refusal("presign_refused", why, reason="presign_body", **decided.facts)
         signed = self._signer.presign(decided, seconds, self._clock())
-        self._record(journal_call, identity, decided, signed, presigned_seconds=seconds)
+        self._record(journal_call, decided, signed, presigned_seconds=seconds)
         self.counters.presigned += 1
         return _answer(decided, signed)
 
-    def _record(self, journal_call: Call, identity: Identity, decided: Decided, signed: Signed, **more: Any) -> None:
+    def _record(self, journal_call: Call, decided: Decided, signed: Signed, **more: Any) -> None:
         """Nothing leaves before this is on disk."""
         size = _size(decided)
 
         def unit(tx: Transaction) -> None:
-            demand_standing(tx, identity)
-            charge(tx, identity, decided, size, self._clock())
-            facts = {
-                **decided.facts,
-                "lease": signed.lease.id,
-                "canonical_sha256": signed.canonical_sha256,
-                "bytes": size,
-            }
+            self._calls.demand_current(tx, decided)
+            charge(tx, decided, size, self._clock())
+            facts = {**decided.facts, **signed.facts, "bytes": size}
             tx.audit.append(journal_call.event(Kind.DECISION, **facts, **more))
 
         self._journal.write(journal_call, unit)
@@ -107,18 +99,13 @@ class Sign:
 
 def _demand_signed_payload(decided: Decided) -> None:
     """A signature that leaves out the body is good for any body, for some minutes."""
-    call = decided.call
-    bare = call.payload_sha256 == UNSIGNED_PAYLOAD and call.method not in _BODILESS
-    trailer = call.payload_sha256.startswith("STREAMING-")
-    if (bare or trailer) and not decided.grant.unsigned_payload:
+    if not is_hash(decided.call.payload_sha256) and not decided.grant.unsigned_payload:
         raise Refusal("payload_unsigned", **decided.facts)
 
 
 def _size(decided: Decided) -> int:
     """Bytes that the call will send. What it announces is signed, so AWS takes no more."""
     call, limits = decided.call, decided.grant.limits
-    if call.method in _BODILESS and call.payload_sha256 == UNSIGNED_PAYLOAD:
-        return 0
     size = len(decoded_body(call) or b"") or announced_size(call)
     if size is None and limits is not None and limits.bytes is not None:
         why = "The grant limits bytes: the call has to say its Content-Length"

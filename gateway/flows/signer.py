@@ -13,7 +13,6 @@ from gateway.flows.dummy_keys import pairs
 from gateway.flows.vend import Vend, Vended
 from gateway.wire.sigv4 import (
     NEVER_SIGNED,
-    NOTHING_SHA256,
     UNSIGNED_PAYLOAD,
     Scope,
     SigV4Error,
@@ -39,6 +38,11 @@ class Signed:
     canonical_sha256: str
     lease: Lease
 
+    @property
+    def facts(self) -> dict[str, Any]:
+        """What the record of the decision says of it."""
+        return {"lease": self.lease.id, "canonical_sha256": self.canonical_sha256}
+
 
 class Signer:
     """Signs by the session of the grant's role. Raises Refusal."""
@@ -49,8 +53,6 @@ class Signer:
     def sign(self, decided: Decided, now: datetime, *, framed: bool = False) -> Signed:
         """The call as it goes to AWS, with its headers signed. `framed`: the gateway itself sends it, and frames it."""
         call, payload = decided.call, decided.call.payload_sha256
-        if payload == UNSIGNED_PAYLOAD and call.method in ("GET", "HEAD", "DELETE"):
-            payload = NOTHING_SHA256  # there is no body to leave out
         held = self._vend.hold(decided.asked)
         own = _own(pairs(call))
         headers = [

@@ -107,6 +107,10 @@ class Vend:
         with self._store.read() as tx:
             return self._understood(tx, call, identity, order)
 
+    def is_current(self, tx: Transaction, asked: Asked) -> bool:
+        """Whether the instance's profile still is what the order was understood by."""
+        return self._applied.rules(tx, asked.identity) == asked.rules
+
     def hold(self, asked: Asked) -> Vended:
         """The session of an order with `held`: the gateway calls AWS with it, or signs, and it never leaves.
 

@@ -32,16 +32,17 @@ def add_calls(app: Flask, journal: Journal, identify: Identify, keys: DummyKeys,
         with asked(journal, Name.INSTANCE_CALL_SIGN) as call:
             try:
                 identity = identify.instance(call, peer().certificate)
-            except Refusal:
-                _look_at(call)
+            except Refusal as refusal:
+                _look_at(call, refusal)
                 raise
             return reply(sign.sign(call, identity, message(calls.Call)))
 
-    def _look_at(call: Call) -> None:
+    def _look_at(call: Call, refusal: Refusal) -> None:
         """Does nobody show a stolen key? Whatever else is wrong with the request does not matter any more."""
         if (request.content_length or 0) <= _LOOKED_AT:
             with suppress(Malformed):
-                keys.notice(call, messages.decode(calls.Call, messages.loads(request.get_data(cache=False))))
+                told = messages.decode(calls.Call, messages.loads(request.get_data(cache=False)))
+                keys.notice(call, refusal, told)
 
     @app.post("/v1/calls")
     def calls_() -> Response:

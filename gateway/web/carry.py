@@ -83,9 +83,9 @@ class CarryRoute:
         with self._journal.call(Name.INSTANCE_CALL_CARRY, request.request_id, request.peer.address) as call:
             try:
                 identity = self._identify.instance(call, request.peer.certificate)
-            except Refusal:
+            except Refusal as refusal:
                 with suppress(Refusal):
-                    self._carrier.notice(call, _call(request))
+                    self._carrier.notice(call, refusal, _call(request))
                 raise
             asked = _call(request)
             if isinstance(body, Refusal):

@@ -9,6 +9,7 @@ import hashlib
 import hmac
 import re
 import zlib
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection
 
 from gateway.wire.sigv4 import NOTHING_SHA256, Scope, signature
@@ -53,7 +54,7 @@ class ChunkError(ValueError):
         self.reason = reason
 
 
-class _Chunks:
+class _Chunks(ABC):
     """What both readers have in common. `_read` is the next step: whether it could be done with what is there."""
 
     _sealed = False
@@ -83,8 +84,9 @@ class _Chunks:
         if not self.done:
             raise ChunkError("body_incomplete")
 
+    @abstractmethod
     def _read_head(self, chunks: list[bytes]) -> bool:
-        raise NotImplementedError
+        """The first step."""
 
     def _check_trailers(self, signed: str) -> None:
         raise ChunkError("trailer_malformed")

@@ -1,22 +1,16 @@
 """A client that runs, whatever it is: give it a prefix, and hear what it found or what it says is wrong."""
 
 import json
-import os
 import re
-import select
 import subprocess
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
-from typing import Self
 
+from tests.clients.lines import DEADLINE, Program
 from tests.clients.table import Client, Place
 from tests.clients.ways import Told, surroundings
-
-DEADLINE = 90.0
-"""Seconds for one answer. Nothing may hang; the slowest honest one is a client that tries five times."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,14 +22,13 @@ class Said:
     seconds: float
 
 
-class Running:
+class Running(Program):
     """`with Running(…) as running: running.list("reports/")`. A program that stays is started with its first prefix."""
 
     def __init__(self, client: Client, told: Told, place: Place, folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
-        self._client, self._told, self._place, self._folder = client, told, place, folder
-        self._environment = surroundings(folder, place, client, told)
-        self._process: subprocess.Popen[bytes] | None = None
+        super().__init__(folder, surroundings(folder, place, client, told))
+        self._client, self._told, self._place = client, told, place
 
     def list(self, prefix: str) -> Said:
         """List what lies below a prefix. Never longer than DEADLINE: then it says so."""
@@ -58,46 +51,12 @@ class Running:
         return (True, out) if done.returncode == 0 and ".csv" in out else (False, f"{err}\n{out}")
 
     def _line(self, prefix: str) -> tuple[bool, str]:
-        if self._process is None:
-            assert self._client.lines
-            words = [*self._told.before, *self._client.lines(self._place, prefix)]
-            with (self._folder / "stderr").open("wb") as stderr:
-                self._process = subprocess.Popen(words, env=self._environment, cwd=self._folder, stderr=stderr,
-                                                 stdin=subprocess.PIPE, stdout=subprocess.PIPE)  # fmt: skip
-        assert self._process.stdin
-        assert self._process.stdout
-        try:
-            self._process.stdin.write(prefix.encode() + b"\n")
-            self._process.stdin.flush()
-            line = _read_line(self._process.stdout.fileno())
-        except BrokenPipeError:
-            line = b""
+        assert self._client.lines
+        line = self.ask([*self._told.before, *self._client.lines(self._place, prefix)], prefix)
         if not line:
-            return False, (self._folder / "stderr").read_text(errors="replace")
+            return False, self.complaint
         answer = json.loads(line)
         return ("keys" in answer and len(answer["keys"]) > 0), str(answer.get("error", answer.get("keys")))
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        if self._process:
-            self._process.kill()
-            self._process.communicate()
-
-
-def _read_line(fd: int) -> bytes:
-    """Up to a newline, or what there was when the program ended. Raises TimeoutError."""
-    line, end = b"", time.monotonic() + DEADLINE
-    while not line.endswith(b"\n"):
-        if not select.select([fd], [], [], max(0, end - time.monotonic()))[0]:
-            raise TimeoutError
-        if not (piece := os.read(fd, 65536)):
-            return b""
-        line += piece
-    return line
 
 
 # What differs from run to run; credentials are not to be shown at all, not even their ids.

@@ -4,7 +4,7 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
-from tests.clients.running import DEADLINE
+from tests.clients.lines import DEADLINE
 from tests.clients.table import of
 
 MOST_ANSWERS = 2  # for ten calls: one, and for those who look twice before the first

@@ -174,28 +174,31 @@ def test_E02_a_request_whose_host_was_not_signed(caller: Caller) -> None:
         ("x-amz-target", "DynamoDB_20120810.DeleteTable"),
         ("authorization", "AWS4-HMAC-SHA256 x"),
         ("x-amz-meta-a", "b\r\nx-amz-acl: public-read"),
-        ("x-http-method-override", "DELETE"),
     ],
 )
 def test_E04_one_header_too_many(caller: Caller, name: str, value: str) -> None:
-    call = caller.call()
-    smuggled = replace(call, headers=(*call.headers, calls.Header(name, value)))
-    answer = caller.ask(smuggled)
-    if answer.status == 200:  # it was not signed, so it is not sent
-        assert name not in {header["name"] for header in answer.body["headers"]} - {"host", "authorization"}
-        assert send(answer.body)[0] == 200
-    else:
-        assert (answer.status, answer.code in ("signature_refused", "call_ambiguous", "malformed_request")) in (
-            (403, True), (400, True),
-        )  # fmt: skip
+    answer = caller.ask(with_header(caller.call(), name, value))
+    assert (answer.status, answer.code) == (403, "signature_refused")
+
+
+@pytest.mark.threat("E04")
+def test_E04_a_header_that_is_not_signed_is_not_sent(caller: Caller) -> None:
+    answer = caller.ask(with_header(caller.call(), "x-http-method-override", "DELETE"))
+    assert answer.status == 200
+    assert "x-http-method-override" not in {header["name"] for header in answer.body["headers"]}
+    assert send(answer.body)[0] == 200
+
+
+def with_header(call: calls.Call, name: str, value: str) -> calls.Call:
+    """The call with a header that its signature does not know."""
+    return replace(call, headers=(*call.headers, calls.Header(name, value)))
 
 
 @pytest.mark.threat("E04")
 @pytest.mark.parametrize("more", ["?acl&tagging", "?versionId=1&versionId=2", "?newsubresource", "?acl=&%61cl="])
 def test_E04_a_query_that_can_be_read_twice(caller: Caller, more: str) -> None:
     answer = caller.ask(caller.call(target=f"/{caller.bucket}/reports/2026-10.csv{more}"))
-    assert answer.status in (400, 403)
-    assert answer.code in ("call_ambiguous", "call_malformed", "call_denied")
+    assert (answer.status, answer.code) == (400, "call_ambiguous")
 
 
 @pytest.mark.threat("E09")
@@ -298,18 +301,30 @@ def test_F01_no_host_of_the_clients_choice_is_ever_reached(rough: Rough, caller:
         ("GET", "/{bucket}/reports/2026-10.csv?acl", ()),
         ("GET", "/{bucket}/reports/2026-10.csv?torrent", ()),
         ("GET", "/{bucket}/reports/2026-10.csv?versionId=1", ()),
-        ("GET", "/{bucket}/reports/../payroll/2026-11.csv", ()),
-        ("GET", "/{bucket}/reports/%2e%2e/payroll/2026-11.csv", ()),
-        ("GET", "/{bucket}%2Fpayroll/2026-11.csv", ()),
         ("DELETE", "/{bucket}/reports/2026-10.csv", ()),
-        ("POST", "/{bucket}", (("content-type", "multipart/form-data; boundary=x"),)),
     ],
 )
 def test_F04_no_side_door_of_s3(caller: Caller, method: str, target: str, headers: tuple[tuple[str, str], ...]) -> None:
     filled = tuple((name, value.format(bucket=caller.bucket)) for name, value in headers)
     answer = caller.ask(caller.call(method, target.format(bucket=caller.bucket), headers=filled))
-    assert answer.status in (400, 403), answer.body
-    assert answer.code in ("call_denied", "call_ambiguous", "call_malformed")
+    assert (answer.status, answer.code) == (403, "call_denied")
+
+
+@pytest.mark.threat("F04")
+@pytest.mark.parametrize(
+    ("method", "target", "headers"),
+    [
+        ("GET", "/{bucket}/reports/../payroll/2026-11.csv", ()),
+        ("GET", "/{bucket}/reports/%2e%2e/payroll/2026-11.csv", ()),
+        ("GET", "/{bucket}%2Fpayroll/2026-11.csv", ()),
+        ("POST", "/{bucket}", (("content-type", "multipart/form-data; boundary=x"),)),
+    ],
+)
+def test_F04_no_target_of_s3_in_two_readings(
+    caller: Caller, method: str, target: str, headers: tuple[tuple[str, str], ...]
+) -> None:
+    answer = caller.ask(caller.call(method, target.format(bucket=caller.bucket), headers=headers))
+    assert (answer.status, answer.code) == (400, "call_ambiguous")
 
 
 @pytest.mark.threat("F04")

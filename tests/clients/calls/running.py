@@ -1,14 +1,11 @@
 """A client that does jobs, whatever it is: a program that stays, or a command for each step."""
 
 import json
-import os
-import select
 import subprocess
 import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 from deploy.demo.cloud import REGION
 from tests.clients.calls import commands
@@ -18,6 +15,7 @@ from tests.clients.calls.programs.asked import Site
 from tests.clients.calls.table import Client
 from tests.clients.calls.tap import Exchange
 from tests.clients.calls.ways import Way
+from tests.clients.lines import DEADLINE, Program
 
 FILES = {
     "small": SMALL,
@@ -26,8 +24,6 @@ FILES = {
     commands.CONFIG: b"[default]\ns3 =\n  signature_version = s3v4\n",
 }
 """What lies in a client's folder."""
-DEADLINE = 90.0
-"""Seconds for one job."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,16 +40,14 @@ class JobFailed(Exception):
     """The client could not do it. The text is what it said."""
 
 
-class Running:
+class Running(Program):
     """`with Running(client, way, …) as running: running.do("put")`."""
 
     def __init__(self, row: Client, way: Way, site: Site, folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         for name, content in FILES.items():
             (folder / name).write_bytes(content)
-        self._row, self._way, self._site, self._folder = row, way, site, folder
-        self._process: subprocess.Popen[bytes] | None = None
-        self._environment = {
+        environment = {
             "PATH": "/usr/bin:/bin",
             "HOME": str(folder),
             "LANG": "C.UTF-8",
@@ -64,6 +58,8 @@ class Running:
             **row.environment,
             **way.keys,
         }
+        super().__init__(folder, environment)
+        self._row, self._way, self._site = row, way, site
 
     def do(self, job: str) -> Outcome:
         """Do one job. Never longer than DEADLINE."""
@@ -95,45 +91,14 @@ class Running:
         return None if step.quiet else (err if step.fails else out)
 
     def _line(self, job: str) -> Any:
-        if self._process is None:
-            assert self._row.program
-            words = [*self._way.before, *self._row.program(json.dumps(asdict(self._site)))]
-            with (self._folder / "stderr").open("wb") as stderr:
-                self._process = subprocess.Popen(words, env=self._environment, cwd=self._folder, stderr=stderr,
-                                                 stdin=subprocess.PIPE, stdout=subprocess.PIPE)  # fmt: skip
-        assert self._process.stdin
-        assert self._process.stdout
+        assert self._row.program
         try:
-            self._process.stdin.write(job.encode() + b"\n")
-            self._process.stdin.flush()
-            line = _read_line(self._process.stdout.fileno())
-        except BrokenPipeError:
-            line = b""
+            line = self.ask([*self._way.before, *self._row.program(json.dumps(asdict(self._site)))], job)
+        except TimeoutError:
+            raise JobFailed("it hangs") from None
         if not line:
-            raise JobFailed((self._folder / "stderr").read_text(errors="replace")[-1000:])
+            raise JobFailed(self.complaint[-1000:])
         answer = json.loads(line)
         if "error" in answer:
             raise JobFailed(f"{answer['error']}: {answer['text']}")
         return answer["said"]
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        if self._process:
-            self._process.kill()
-            self._process.communicate()
-
-
-def _read_line(fd: int) -> bytes:
-    """Up to a newline, or nothing when the program ended. Raises JobFailed."""
-    line, end = b"", time.monotonic() + DEADLINE
-    while not line.endswith(b"\n"):
-        if not select.select([fd], [], [], max(0, end - time.monotonic()))[0]:
-            raise JobFailed("it hangs")
-        if not (piece := os.read(fd, 65536)):
-            return b""
-        line += piece
-    return line

@@ -44,11 +44,11 @@ def results(
     callers: Callers,
 ) -> matrix.Results:
     """One run for all clients that were picked."""
-    specs = [getattr(item, "callspec", None) for item in request.session.items]
-    picked = {spec.params["client"].name for spec in specs if spec and "client" in spec.params}
+    specs = (getattr(item, "callspec", None) for item in request.session.items)
+    picked = [spec.params.get("client") for spec in specs if spec]
     folder = tmp_path_factory.mktemp("calls")
     with matrix.places(folder, cloud, seeded, callers) as found:
-        chosen = [client for client in CLIENTS if client.name in picked]
+        chosen = [client for client in CLIENTS if client in picked]
         return matrix.run(folder / "clients", cloud, found, matrix.SHORT, chosen)
 
 

@@ -26,7 +26,7 @@ from gateway.wire.sigv4 import Scope, sign
 from tests.gateway.flows.conftest import ACCOUNT, REGION, Gateway
 
 SECRET = "d" * 40
-STATEMENTS = [
+STATEMENTS: list[dict[str, Any]] = [
     {"Sid": "Read", "Effect": "Allow", "Action": ["s3:GetObject", "s3:PutObject"], "Resource": "arn:aws:s3:::data/*"},
     {"Effect": "Deny", "Action": "s3:*", "Resource": "arn:aws:s3:::data/secret/*"},
     {"Effect": "Allow", "Action": "dynamodb:GetItem", "Resource": f"arn:aws:dynamodb:*:{ACCOUNT}:table/orders"},

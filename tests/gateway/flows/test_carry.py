@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from gateway.core.audit import Name
+from gateway.core.audit import verify as verify_log
 from gateway.core.errors import Refusal
 from gateway.flows.passage import Ended, Passage
 from gateway.wire import calls
@@ -49,10 +50,19 @@ def test_what_may_pass_is_signed_for_aws_and_its_end_is_recorded(caller: Caller)
     caller.carry.end(passage, Ended(200, 0, 10, "REQ1", None))
     (decision,) = caller.decisions(CARRIED)
     (_, outcome) = outcomes(caller)
+    kinds = [each["kind"] for each in caller.gateway.records() if each["request_id"] == decision["request_id"]]
+    assert kinds == ["intent", "outcome", "decision", "intent", "outcome"]  # of the session, then of the call
     assert decision["request_id"] == outcome["request_id"]
     assert (outcome["allowed"], outcome["reason"]) == (True, "carried")
     assert outcome["facts"] == {"status": 200, "sent": 0, "received": 10, "aws_request_id": "REQ1"}
     assert decision["facts"]["way"] == "proxy"
+
+
+def test_a_call_whose_end_was_never_written_is_found(caller: Caller) -> None:
+    begin(caller, request(caller))
+    with caller.gateway.store.read() as tx:
+        rows = [(line, digest) for _, _, line, digest in tx.audit.lines({}, 1000)]
+    assert verify_log(rows).open_intents == 1
 
 
 @pytest.mark.threat("F05")

@@ -16,7 +16,7 @@ from gateway.core.model import InstanceState
 from gateway.flows.revoke import Revoke
 from gateway.wire import calls
 from gateway.wire.sigv4 import SigV4Error, parse_authorization, verify
-from tests.gateway.flows.calling import NOTHING, Caller, apply, request
+from tests.gateway.flows.calling import NOTHING, STATEMENTS, Caller, apply, request
 from tests.gateway.flows.conftest import ACCOUNT, Gateway
 
 
@@ -392,3 +392,28 @@ def test_D15_held_sessions_go_with_the_instance(caller: Caller) -> None:
         (lease,) = tx.leases.find(instance=caller.identity.instance.id)
     assert lease.held == "calls"
     assert lease.sealed_session is None
+
+
+def test_a_profile_that_is_applied_meanwhile_is_not_passed_by(caller: Caller) -> None:
+    """The mint takes its time; what was decided by the profile before it counts no more when that has ended."""
+    call = request(caller)
+    caller.gateway.aws.meanwhile = lambda: apply(caller.gateway, statements=[STATEMENTS[2]])
+    assert refused(caller, call) == ("conflict", "profile_changed")
+    caller.gateway.aws.meanwhile = lambda: None
+    assert refused(caller, call) == ("call_denied", "not_allowed")
+
+
+@pytest.mark.parametrize(
+    ("code", "noticed"),
+    [
+        ("certificate_required", True),
+        ("certificate_unknown", True),
+        ("instance_revoked", True),
+        ("certificate_expired", False),  # of the instance itself, on its way to the next
+        ("certificate_superseded", False),
+    ],
+)
+def test_only_who_is_nobody_is_taken_for_a_thief(caller: Caller, code: str, noticed: bool) -> None:
+    with caller.within(Name.INSTANCE_CALL_SIGN) as opened:
+        caller.keys.notice(opened, Refusal(code), request(caller))
+    assert misused(caller) == ["dummy_key_without_identity"] * noticed

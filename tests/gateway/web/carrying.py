@@ -86,7 +86,7 @@ class Deciding:
     def wants_body(self, call: Call) -> bool:
         return call.grant == "look"
 
-    def notice(self, journal_call: JournalCall, call: Call) -> None:
+    def notice(self, journal_call: JournalCall, refused: Refusal, call: Call) -> None:
         self.noticed.append(call)
 
     def begin(self, journal_call: JournalCall, identity: Identity, call: Call, body: bytes | None) -> Passage:
