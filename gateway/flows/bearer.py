@@ -23,7 +23,6 @@ from gateway.wire.secret import Secret
 
 LIFE = timedelta(hours=1)
 MOST = 16  # live tokens of one instance: one for each of its programs, not one for each of their requests
-BATCH = 500  # tokens that housekeeping looks at, at a time
 _FORM = re.compile(rb"s\.[A-Za-z0-9_-]{43}")
 
 
@@ -108,16 +107,6 @@ class Bearer:
 def accessor(row: BearerToken) -> str:
     """How a token is called where its secret must not stand: in the log, and in Vault's words."""
     return row.sha256[:16]
-
-
-def prune(store: Store, now: datetime, after: str | None) -> str | None:
-    """Forget the tokens that are over, among the next ones behind the key `after`; the key to go on from, or None."""
-    with store.read() as tx:
-        rows = tx.bearer_tokens.find(limit=BATCH, after=after)
-    over = [row for row in rows if row.expires_at <= now]
-    if over:
-        store.write(lambda tx: [tx.bearer_tokens.remove(row) for row in over])
-    return rows[-1].sha256 if len(rows) == BATCH else None
 
 
 def _too_many(tx: Transaction, identity: Identity, now: datetime) -> list[BearerToken]:

@@ -26,7 +26,6 @@ MOST = 64
 REMEMBERED = timedelta(days=30)
 """How long after its end a key is still known for what it was."""
 _STRANGERS = frozenset({"certificate_required", "certificate_unknown", "instance_revoked"})
-BATCH = 500  # keys that housekeeping looks at, at a time
 
 
 @dataclass(slots=True)
@@ -130,16 +129,6 @@ class DummyKeys:
 def pairs(asked: calls.Call) -> list[tuple[str, str]]:
     """The headers of a call as pairs."""
     return [(header.name, header.value) for header in asked.headers]
-
-
-def prune(store: Store, now: datetime, after: str | None) -> str | None:
-    """Forget the keys that were over long ago, among the next ones behind the key `after`; where to go on, or None."""
-    with store.read() as tx:
-        rows = tx.dummy_keys.find(limit=BATCH, after=after)
-    over = [row for row in rows if row.expires_at + REMEMBERED <= now]
-    if over:
-        store.write(lambda tx: [tx.dummy_keys.remove(row) for row in over])
-    return rows[-1].access_key_id if len(rows) == BATCH else None
 
 
 def _context(access_key_id: str, identity: Identity) -> str:

@@ -4,7 +4,8 @@ import logging
 from dataclasses import replace
 
 from gateway.core.errors import Refusal
-from gateway.flows import bearer, dummy_keys, metering
+from gateway.flows.dummy_keys import REMEMBERED
+from gateway.flows.pruning import Pruning
 from gateway.flows.publish import Publish
 from gateway.ports import Clock, Store
 
@@ -20,18 +21,20 @@ class Housekeeping:
         self._publish = publish
         self._store = store
         self._clock = clock
-        self._tokens_seen: str | None = None
-        self._keys_seen: str | None = None
-        self._meters_seen: str | None = None
+        self._prunings = (
+            Pruning(lambda tx: tx.bearer_tokens, "sha256", lambda row, now: row.expires_at <= now),
+            # Who shows one that is over is noticed, so these are known for longer.
+            Pruning(lambda tx: tx.dummy_keys, "access_key_id", lambda row, now: row.expires_at + REMEMBERED <= now),
+            Pruning(lambda tx: tx.meters, "id", lambda row, now: row.until <= now),
+        )
 
     def tick(self) -> None:
         try:
             if self._publish.due():
                 self._publish.crl(only_if_due=True)
             self._empty_spent_leases()
-            self._tokens_seen = bearer.prune(self._store, self._clock(), self._tokens_seen)
-            self._keys_seen = dummy_keys.prune(self._store, self._clock(), self._keys_seen)
-            self._meters_seen = metering.prune(self._store, self._clock(), self._meters_seen)
+            for each in self._prunings:
+                each.tick(self._store, self._clock())
         except Refusal as refusal:
             log.warning("housekeeping: %s (%s)", refusal, refusal.reason)
         except Exception as error:  # its thread must not end: nobody would start another

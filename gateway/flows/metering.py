@@ -8,10 +8,9 @@ from gateway.core.errors import Refusal
 from gateway.core.model import Meter
 from gateway.core.rate import Rate
 from gateway.flows.calls import Decided
-from gateway.ports import Store, Transaction
+from gateway.ports import Transaction
 
 _BATCHES = frozenset({"DeleteObjects"})  # calls that do the same many times, and take an action for each
-BATCH = 500  # meters that housekeeping looks at, at a time
 
 
 def charge(tx: Transaction, decided: Decided, size: int, now: datetime) -> None:
@@ -56,13 +55,3 @@ def _charges(decided: Decided, size: int) -> list[tuple[str, Rate, int]]:
         if fitting:
             found.append((name, rate, max(fitting) if decided.understood.routed.operation in _BATCHES else 1))
     return [(name, rate, cost) for name, rate, cost in found if rate is not None]
-
-
-def prune(store: Store, now: datetime, after: str | None) -> str | None:
-    """Forget meters that remember nothing any more, among the next ones behind `after`; where to go on, or None."""
-    with store.read() as tx:
-        rows = tx.meters.find(limit=BATCH, after=after)
-    over = [row for row in rows if row.until <= now]
-    if over:
-        store.write(lambda tx: [tx.meters.remove(row) for row in over])
-    return rows[-1].id if len(rows) == BATCH else None

@@ -57,7 +57,7 @@ def test_retry_after_is_honoured(machine: Machine) -> None:
     machine.gateway.refusals["/v1/enroll"] = deque([Refusal("too_many_requests", headers={"Retry-After": "1"})])
     began = time.monotonic()
     machine.agent()
-    assert 1 <= time.monotonic() - began < 3
+    assert time.monotonic() - began >= 1
     assert machine.gateway.count("/v1/enroll") == 2
 
 

@@ -287,10 +287,10 @@ def test_j09_a_client_that_drips_is_ended(machine: Machine, monkeypatch: pytest.
         slow.connect(machine.socket)
         began = time.monotonic()
         with suppress(OSError):
-            while time.monotonic() - began < 5:
+            while time.monotonic() - began < 20:
                 slow.sendall(b"c")
                 time.sleep(0.05)
-        assert time.monotonic() - began < 4
+        assert time.monotonic() - began < 15
     until(lambda: door.inside == 0)
 
 

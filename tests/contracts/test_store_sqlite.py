@@ -86,7 +86,7 @@ class TestSqlite(StoreContract):
             for _ in range(2):
                 begun = time.monotonic()
                 refused(store)
-                assert time.monotonic() - begun < SHORT.total_seconds() + 0.3
+                assert time.monotonic() - begun < SHORT.total_seconds() + 2
             assert len(rows(store, "tickets")) == 1  # a read needs no lock
         store.submit(lambda tx: None).result(5)
         assert add(store, "after")
@@ -110,7 +110,7 @@ class TestSqlite(StoreContract):
                 rows(store, "tickets")
             assert raised.value.code == "store_unavailable"
             assert raised.value.context == {"error": "SQLITE_BUSY"}
-            assert time.monotonic() - begun < SHORT.total_seconds() + 0.3
+            assert time.monotonic() - begun < SHORT.total_seconds() + 2
         assert rows(store, "tickets") == []
 
     @pytest.mark.threat("H05", "I01")
@@ -340,7 +340,7 @@ class RowsMachine(RuleBasedStateMachine):
 
 
 class TestRows(RowsMachine.TestCase):  # type: ignore[misc, valid-type]  # hypothesis makes it at run time
-    settings = settings(max_examples=25, stateful_step_count=30, deadline=None)
+    settings = settings(max_examples=25, stateful_step_count=30)
 
     @pytest.fixture(autouse=True, scope="class")
     @classmethod

@@ -11,10 +11,9 @@ import threading
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
-from types import TracebackType
-from typing import Self
 from urllib.parse import parse_qs, unquote, urlsplit
 
+from tests.listening import Listening
 from tests.sink.payloads import PIECE, Payload, generated, receive
 from tests.sink.signatures import Key, Signed, Unsigned, scope_service, verify
 from tests.sink.wire import Broken, Connection, Source, body_of
@@ -61,10 +60,11 @@ class _Asked:
         return {name: values[0] for name, values in found.items()}
 
 
-class Sink:
+class Sink(Listening):
     """`endpoint` is where it listens; `received` is what was right, `refused` says what was not."""
 
     def __init__(self, behind: str = "") -> None:
+        super().__init__()
         self._behind = behind.removeprefix("http://")
         self.keys: dict[str, Key] = {}
         self.received: list[Received] = []
@@ -72,31 +72,14 @@ class Sink:
         self.objects: dict[str, Stored] = {}
         self._uploads: dict[str, dict[int, Stored]] = {}
         self._lock = threading.Lock()
-        self._listener = socket.create_server(("127.0.0.1", 0), backlog=128)
-        self.endpoint = f"http://127.0.0.1:{self._listener.getsockname()[1]}"
+        self.endpoint = f"http://127.0.0.1:{self.port}"
 
     def put(self, key: str, length: int) -> None:
         """Have an object of this size, at `/bucket/key`."""
         self.objects[key] = Stored(length, f'"{length:032x}"', True)
 
-    def __enter__(self) -> Self:
-        threading.Thread(target=self._accept, daemon=True).start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        with suppress(OSError):
-            self._listener.shutdown(socket.SHUT_RDWR)
-        self._listener.close()
-
-    def _accept(self) -> None:
-        with suppress(OSError):  # closed
-            while True:
-                connection, _ = self._listener.accept()
-                threading.Thread(target=self._serve, args=(connection,), daemon=True).start()
-
-    def _serve(self, connection: socket.socket) -> None:
+    def converse(self, connection: socket.socket) -> None:
+        """Answer its requests, one after the other."""
         with connection, suppress(OSError):
             connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             connection.settimeout(120)

@@ -408,12 +408,10 @@ def test_a_client_that_goes_while_he_is_answered_closes_what_is_behind(site: Sit
         connection.request("GET", TARGET, headers=site.signed("GET", TARGET, grant=grant))
         answer = connection.getresponse()
         assert answer.read(5) == b"12345"
-        began = time.monotonic()
         answer.close()
         connection.close()
         if grant == "signed":  # the fake gateway itself notices only when it sends again
             assert gone.wait(5)
-            assert time.monotonic() - began < 1
 
 
 @pytest.mark.threat("F05")

@@ -11,9 +11,9 @@ import time
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
-from types import TracebackType
-from typing import Self
 from urllib.parse import urlsplit
+
+from tests.listening import Listening
 
 PIECE = 256 * 1024
 _HEAD_END = b"\r\n\r\n"
@@ -84,17 +84,16 @@ class _Talk:
     over: bool = False
 
 
-class Tap:
+class Tap(Listening):
     """`with Tap("http://…") as tap`: `tap.endpoint` leads there; `tap.take()` is what was said since the last time.
 
     `lead(endpoint)` names another end for connections from now on.
     """
 
     def __init__(self, endpoint: str = "") -> None:
+        super().__init__()
         self._talks: list[_Talk] = []
         self._lock = threading.Lock()
-        self._listener = socket.create_server(("127.0.0.1", 0), backlog=128)
-        self.port = int(self._listener.getsockname()[1])
         if endpoint:
             self.lead(endpoint)
 
@@ -115,25 +114,9 @@ class Tap:
             self._talks = [talk for talk in self._talks if not talk.over]
         return sorted(found, key=lambda exchange: exchange.begun)
 
-    def __enter__(self) -> Self:
-        threading.Thread(target=self._accept, daemon=True).start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        with suppress(OSError):
-            self._listener.shutdown(socket.SHUT_RDWR)
-        self._listener.close()
-
-    def _accept(self) -> None:
-        with suppress(OSError):  # closed
-            while True:
-                client, _ = self._listener.accept()
-                threading.Thread(target=self._talk, args=(client,), daemon=True).start()
-
-    def _talk(self, client: socket.socket) -> None:
-        with client, suppress(OSError), socket.create_connection(self._target, timeout=30) as behind:
+    def converse(self, connection: socket.socket) -> None:
+        """Pass on what is said on it, both ways."""
+        with connection as client, suppress(OSError), socket.create_connection(self._target, timeout=30) as behind:
             behind.settimeout(None)
             for end in (client, behind):
                 end.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)

@@ -65,7 +65,7 @@ def test_what_an_unescaped_value_would_open() -> None:
 
 
 @pytest.mark.threat("D09")
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=400)
 @given(
     st.one_of(st.text(max_size=12), st.text("*?${}aws:usernm'\",./\\ -", max_size=12)),
     st.lists(st.text("*?$ab/", max_size=6), min_size=10, max_size=10),

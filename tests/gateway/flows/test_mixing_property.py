@@ -141,7 +141,7 @@ class Course:
 
 
 @pytest.mark.threat("D01", "D02", "D05", "D15", "K01")
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(events=st.lists(EVENTS, min_size=5, max_size=40))
 def test_D02_whatever_happens_nobody_gets_what_is_anothers(gateway: Gateway, events: list[tuple[Any, ...]]) -> None:
     sts = Telling(gateway.time)

@@ -17,7 +17,7 @@ from tests.gateway.web_server.malformed import MALFORMED, PLAIN, Row
 from tests.gateway.web_server.toy import Toy, listener
 
 _JOIN = b"".join
-ARRANGED = settings(max_examples=600, deadline=None)
+ARRANGED = settings(max_examples=600)
 
 
 class Remembering(asyncio.Transport):

@@ -4,6 +4,7 @@ import contextlib
 import json
 import os
 import resource
+import select
 import signal
 import socket
 import subprocess
@@ -102,10 +103,8 @@ def test_a_killed_worker_is_replaced_in_its_slot(tmp_path: Path) -> None:
     with running(tmp_path, workers=3) as toy:
         until(lambda: toy.worker(2))
         before = [toy.worker(slot) for slot in range(3)]
-        began = time.monotonic()
         os.kill(before[1], signal.SIGKILL)
         until(lambda: toy.replaced(before[1], slot=1))
-        assert time.monotonic() - began < 3
         assert [toy.worker(slot) for slot in (0, 2)] == [before[0], before[2]]
         assert not (tmp_path / "slot-3").exists()
         assert [answer.status for answer in send(toy.address, get("/inline", LAST))] == [200]
@@ -139,11 +138,10 @@ def test_draining_answers_what_has_begun_and_lets_go_of_who_waits(tmp_path: Path
         idle, slow, waiting, held = (stack.enter_context(connected(toy.address)) for _ in range(4))
         idle.sendall(get("/inline"))
         read_one(idle)
-        slow.sendall(get("/app/slow?1"))
+        slow.sendall(get("/app/slow?3"))
         waiting.sendall(get("/wait"))
         held.sendall(get("/inline", "Content-Length: 3", method="POST"))  # and its body is on the way
         time.sleep(0.2)
-        began = time.monotonic()
         toy.process.send_signal(signal.SIGTERM)
         time.sleep(0.1)
         held.sendall(b"abc")
@@ -152,11 +150,10 @@ def test_draining_answers_what_has_begun_and_lets_go_of_who_waits(tmp_path: Path
         (answer,) = _until_closed(waiting)
         assert (answer.status, answer.problem["code"], answer.headers["connection"]) == (503, "draining", "close")
         assert read_all(idle) == b""
-        assert time.monotonic() - began < 1
+        assert not select.select([slow], [], [], 0)[0], "nobody waited for the slow one"
         (answer,) = _until_closed(slow)
         assert (answer.status, answer.body, answer.headers["connection"]) == (200, b"app", "close")
         assert toy.process.wait(10) == 0
-        assert time.monotonic() - began < 3
     with pytest.raises(ConnectionRefusedError):
         send(toy.address, get("/inline"))
 
@@ -169,24 +166,20 @@ def test_draining_ends_in_time_without_what_hangs(tmp_path: Path) -> None:
     with running(tmp_path, graceful_timeout=2) as toy, connected(toy.address) as sock:
         sock.sendall(get("/app/held"))
         time.sleep(0.2)
-        began = time.monotonic()
         toy.process.send_signal(signal.SIGTERM)
-        assert toy.process.wait(10) == 0
-        assert time.monotonic() - began < 2.5
+        assert toy.process.wait(20) == 0  # what it serves would never end
         assert read_all(sock) == b""
     assert "SIGKILL" not in toy.log()
 
 
 def test_quitting_waits_for_nothing(tmp_path: Path) -> None:
     with running(tmp_path) as toy, connected(toy.address) as sock:
-        sock.sendall(get("/app/slow?5"))
+        sock.sendall(get("/app/slow?20"))
         time.sleep(0.2)
-        toy.process.send_signal(signal.SIGTERM)  # a drain that would take five seconds
+        toy.process.send_signal(signal.SIGTERM)  # a drain that would take twenty seconds
         time.sleep(0.2)
         toy.process.send_signal(signal.SIGQUIT)
-        began = time.monotonic()
         assert toy.process.wait(10) == 0
-        assert time.monotonic() - began < 2
 
 
 def test_draining_under_load_loses_no_answer(tmp_path: Path) -> None:

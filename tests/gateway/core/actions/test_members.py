@@ -6,7 +6,7 @@ from typing import Any
 from urllib.parse import urlencode
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.core.actions import cbor, xml
@@ -250,7 +250,6 @@ def test_any_bytes_are_read_or_refused(raw: bytes) -> None:
             assert fault.faults  # noqa: PT017 — either outcome is right
 
 
-@settings(deadline=None)
 @given(st.dictionaries(st.text("abc.", min_size=1), st.text(max_size=5), max_size=8))
 def test_any_form_is_read_or_refused(pairs: dict[str, str]) -> None:
     body = b"Action=RunInstances&Version=2016-11-15&" + urlencode(pairs).encode()

@@ -50,7 +50,7 @@ def value(shape: Shape, random: Random, depth: int = 0) -> Any:
     return random.choice(TEXTS if shape.kind == "string" else SCALARS)
 
 
-@settings(max_examples=300, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@settings(max_examples=300, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(random=st.randoms(use_true_random=False))
 def test_needs_of_anything(operations: list[Operation], random: Random) -> None:
     operation = random.choice(operations)

@@ -3,7 +3,7 @@
 from urllib.parse import quote
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.core.actions.router import EMPTY, route
@@ -60,7 +60,6 @@ def test_s3_by_method_path_subresource_and_headers(
         assert by_host == by_path
 
 
-@settings(deadline=None)  # the first example compiles the models
 @given(st.text(st.characters(exclude_categories=["Cc", "Cs"]), min_size=1, max_size=40))
 def test_a_key_of_s3_is_read_back_as_it_was_written(key: str) -> None:
     target = f"/b-1/{quote(key, safe='/~')}"

@@ -1,7 +1,7 @@
 """What two readers could take for two calls is refused, each with its reason, beside a twin that is taken."""
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.core.errors import Refusal
@@ -177,7 +177,6 @@ def test_what_a_copy_reads_is_a_member() -> None:
     assert found.members["Delete"] == {"Objects": [{"Key": "a"}, {"Key": "b", "VersionId": "1"}]}
 
 
-@settings(deadline=None)  # the first example compiles the models
 @given(
     st.sampled_from(["s3", "lambda", "ec2", "dynamodb", "monitoring", "ses"]),
     st.sampled_from(["GET", "POST", "PUT", "DELETE"]),

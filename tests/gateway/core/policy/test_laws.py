@@ -20,7 +20,7 @@ def _dice(seed: int) -> random.Random:
 
 DRAWS = SEEDS.map(lambda seed: draw(_dice(seed)))
 STATEMENTS = SEEDS.map(lambda seed: statement(_dice(seed)))
-LAW = settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+LAW = settings(max_examples=300, suppress_health_check=[HealthCheck.too_slow])
 
 
 def decided(each: Draw, *more: dict[str, Any], **changed: Any) -> Decision:
