@@ -5,7 +5,7 @@ PYTHON ?= python3
 VENV := .venv/bin
 PIP_FLAGS := --quiet --no-cache-dir --disable-pip-version-check --require-hashes
 
-.PHONY: help demo test long stress clients corpus mutate bench catalog lint lock clean setup
+.PHONY: help demo test long revocations rotations stress fuzz clients corpus mutate bench man catalog lint lock clean setup
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -17,12 +17,27 @@ test: .venv/ready .cloud-venv/ready .clients-venv/ready tests/clients/js/ready #
 	@command -v openssl >/dev/null || { printf 'error: openssl is missing: it judges our certificates\nhint: apt-get install openssl\n' >&2; exit 1; }
 	@$(VENV)/python -m pytest $(ARGS)
 
-long: .venv/ready .cloud-venv/ready ## the long form of tests that repeat: ROUNDS=200 races and revocations, KILLS=400
+long: .venv/ready .cloud-venv/ready ## the long form of tests that repeat: ROUNDS=200 races and revocations, KILLS=400, and the audit log's
 	@ROUNDS=$(or $(ROUNDS),200) KILLS=$(or $(KILLS),400) $(VENV)/python -m pytest --timeout=3600 -s -k "A14 or A17 or B05" \
 	    tests/end_to_end/test_tickets.py tests/end_to_end/test_kill.py tests/end_to_end/test_revocation.py
+	@KILLS=$(or $(KILLS),250) ARCHIVE_KILLS=$(or $(KILLS),100) FLOOD=$(or $(FLOOD),60) \
+	    $(VENV)/python -m pytest --timeout=14400 -s -k "I03 or I08 or killed" tests/end_to_end/test_unrecorded.py \
+	    tests/end_to_end/test_flood.py tests/end_to_end/test_archive_killed.py
+
+revocations: .venv/ready .cloud-venv/ready ## how soon a revocation is in force, path by path: p50, p99, longest of ROUNDS=1000; 20 minutes
+	@ROUNDS=$(or $(ROUNDS),1000) REVOCATION_KILLS=$(or $(KILLS),40) $(VENV)/python -m pytest --timeout=14400 -s \
+	    tests/end_to_end/test_cut_off.py
+
+rotations: .venv/ready .cloud-venv/ready ## rotations of upstream keys through random crashes, KILLS=100 of them, and kill -9 of a gateway
+	@ROTATION_KILLS=$(or $(KILLS),100) $(VENV)/python -m pytest --timeout=14400 -s -k "random_crashes or kill_9" \
+	    tests/gateway/flows/test_keys.py tests/end_to_end/test_upstream_keys.py
 
 stress: .venv/ready .cloud-venv/ready ## a million requests of instances that are not polite, each answer checked; REQUESTS=1000000
 	@REQUESTS=$(or $(REQUESTS),1000000) $(VENV)/python -m pytest --timeout=21600 -s -k D02 tests/end_to_end/test_mixing.py
+
+fuzz: .venv/ready .cloud-venv/ready ## both listeners against their OpenAPI documents, EXAMPLES=200 of each operation; an hour
+	@OPENAPI_EXAMPLES=$(or $(EXAMPLES),200) $(VENV)/python -m pytest --timeout=14400 -k schemathesis \
+	    tests/end_to_end/test_openapi.py tests/end_to_end/test_admin_openapi.py
 
 clients: .venv/ready .cloud-venv/ready .clients-venv/ready tests/clients/js/ready ## real clients across an expiry: 20 minutes; writes docs/clients.md
 	@$(VENV)/python -m tests.clients
@@ -39,6 +54,9 @@ corpus: .venv/ready ## a real request of every operation of every AWS service: r
 
 mutate: .venv/ready ## do the policy engine's tests notice? each mutant is a small change of its code; ARGS="matching --every 3"
 	@$(VENV)/python -m tests.mutation $(ARGS)
+
+man: .venv/ready ## manual pages of every command, into man/; MANPATH=$$PWD/man: man trusted-gateway
+	@$(VENV)/python -m gateway.cli.man man/man1
 
 catalog: .catalog-venv/ready ## which IAM actions operations take: written anew from what is pinned in requirements/catalog.in
 	@PYTHONPATH=. .catalog-venv/bin/python -m deploy.make_catalog
@@ -62,7 +80,7 @@ lock: ## write the lock files anew from pyproject.toml, requirements/*.in and pa
 	cd tests/clients/js && rm -rf package-lock.json node_modules ready && npm install --package-lock-only
 
 clean: ## remove the environments and everything that runs leave behind
-	rm -rf .venv .cloud-venv .clients-venv .catalog-venv tests/clients/js/node_modules tests/clients/js/ready .demo .aws-models dist .mypy_cache .ruff_cache .hypothesis
+	rm -rf .venv .cloud-venv .clients-venv .catalog-venv tests/clients/js/node_modules tests/clients/js/ready .demo .aws-models dist .mypy_cache .ruff_cache .hypothesis man
 
 .venv/locked: requirements/dev.txt
 	@echo "preparing .venv (once; about a minute)" >&2

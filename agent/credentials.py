@@ -5,7 +5,7 @@ more than one request in flight for a grant, however many local clients wait for
 import json
 import logging
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
@@ -78,15 +78,22 @@ class Supply:
         self._since = self._updated = self._expires = self._due = world.now()
         self._failure: Fault | None = None
         self._tries = 0
+        self._lease = ""
+        self._dropped = False
+        self._revoked: Collection[str] = ()
         self._stopped = False
 
     def lend(self, wait: float = LONGEST_WAIT) -> Lent:
         """The credentials; waits at most `wait` seconds for the first ones. Raises Unavailable.
 
         Never blank and never expired. Asking does not hasten the next attempt: a local client cannot make the agent
-        press the gateway.
+        press the gateway. Only what was dropped is fetched anew because somebody asks.
         """
         with self._changed:
+            if self._dropped:
+                self._dropped = False
+                self._due = self._since = self._world.now()
+                self._changed.notify_all()
             if not self._lives() and not self._stopped and self._seconds_left(self._due) < wait:
                 tries = self._tries
                 self._changed.wait_for(lambda: self._lives() or self._stopped or self._tries > tries, wait)
@@ -122,6 +129,8 @@ class Supply:
                 return
             self._tries += 1
             self._since = self._world.now()
+            if failure is None and answer.lease in self._revoked:
+                failure = Fault("lease_revoked", "The credentials were revoked while they came")
             if failure is None:
                 self._keep(answer, expires)
             else:
@@ -130,6 +139,19 @@ class Supply:
         self._tell_change(self._grant)
         self._told = True
         self._tell_settled()
+
+    def drop(self, leases: Collection[str]) -> None:
+        """If what is held is of one of these leases, which were revoked: wipe it. Nothing is fetched until somebody
+        asks.
+        """
+        with self._changed:
+            self._revoked = leases
+            if self._held is None or self._lease not in leases:
+                return
+            self._wipe()
+            self._dropped = True
+            log.warning("credentials grant=%s lease=%s are revoked: dropped", self._grant, self._lease)
+        self._tell_change(self._grant)
 
     def stop(self) -> None:
         """Serve no more, fetch no more, and wipe what is held."""
@@ -156,6 +178,7 @@ class Supply:
         self._held = Secret(json.dumps([answer.access_key_id, answer.secret_access_key, answer.session_token]))
         life = expires - self._since
         early = min(MARGIN, life / 2)
+        self._lease, self._dropped = answer.lease, False
         self._expires, self._updated = expires, self._since
         self._due = self._since + max(timedelta(seconds=1), (life - early) * (1 - self._world.random() / 10))
         self._failure = None
@@ -180,7 +203,7 @@ class Supply:
 
     def _is_due(self) -> bool:
         """By the clock; and at once when the clock was set back, for then nothing reckoned by it holds."""
-        return not self._since <= self._world.now() < self._due
+        return not self._dropped and not self._since <= self._world.now() < self._due
 
     def _seconds_left(self, moment: datetime) -> float:
         return (moment - self._world.now()).total_seconds()
@@ -224,6 +247,11 @@ class Credentials:
         if supply is None:
             raise Unavailable("grant_refused", "The instance has no such grant", refused=True)
         return supply.lend(wait)
+
+    def drop(self, leases: Collection[str]) -> None:
+        """As `Supply.drop`, of every grant."""
+        for supply in list(self._supplies.values()):
+            supply.drop(leases)
 
     def settled(self) -> bool:
         """Whether every grant has credentials, or a refusal that will last."""

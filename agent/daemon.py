@@ -20,7 +20,9 @@ from agent.lifecycle import Lifecycle
 from agent.serve.doors import Doors
 from agent.settings import Settings
 from agent.standing import Standing
+from agent.witness import Witness
 from agent.world import World
+from gateway.wire.checkpoint import CheckpointAnswer
 
 log = logging.getLogger("agent")
 
@@ -76,9 +78,10 @@ class Daemon:
             sign=signing.ask,
         )
         self._closing.callback(self.doors.close)
+        standing = Standing(self._world, store)
         self.lifecycle = Lifecycle(
             self._world,
-            Standing(self._world, store),
+            standing,
             metadata,
             self.dummies,
             publish=self.doors.publish,
@@ -86,15 +89,25 @@ class Daemon:
             announce=self._announce,
         )
 
+        self.witness = Witness(
+            self._world,
+            store,
+            lambda path: self.lifecycle.ask_for(CheckpointAnswer, "GET", path),
+            lambda: self.lifecycle.identity,
+            standing.presenting,
+        )
+
     def start(self) -> None:
         """Start the threads. A mistake in any of them ends the agent, and says so in one line."""
         threading.excepthook = self._fail
         self._closing.callback(self.lifecycle.stop)
+        self._closing.callback(self.witness.stop)
         self._closing.callback(self.doors.shut)
         for name, work in (
             ("doors", self.doors.serve),
             ("lifecycle", self.lifecycle.run),
             ("watch", self.lifecycle.watch),
+            ("witness", self.witness.run),
         ):
             threading.Thread(target=work, name=name, daemon=True).start()
         log.info(
@@ -154,7 +167,7 @@ class Daemon:
         return json.dumps({
             "state": lifecycle.state,
             "healthy": lifecycle.state == "enrolled" and valid and all(grant.remaining_seconds > 0 for grant in grants),
-            "problem": lifecycle.problem,
+            "problem": lifecycle.problem or self.witness.problem,
             "instance": identity.instance if identity else None,
             "profile": identity.profile if identity else None,
             "certificate_not_after": identity.not_after if identity else None,

@@ -96,6 +96,8 @@ class Store(Protocol):
 
     def load(self) -> State | None: ...
     def save(self, state: State) -> None: ...
+    def noted(self, name: str) -> bytes | None: ...
+    def note(self, name: str, content: bytes) -> None: ...
 
 
 class Memory:
@@ -103,6 +105,7 @@ class Memory:
 
     def __init__(self) -> None:
         self._state: State | None = None
+        self._notes: dict[str, bytes] = {}
 
     def load(self) -> State | None:
         """The state last saved."""
@@ -111,6 +114,14 @@ class Memory:
     def save(self, state: State) -> None:
         """Replace the state."""
         self._state = state
+
+    def noted(self, name: str) -> bytes | None:
+        """The note last made under this name."""
+        return self._notes.get(name)
+
+    def note(self, name: str, content: bytes) -> None:
+        """Keep something that is no secret."""
+        self._notes[name] = content
 
 
 class Directory:
@@ -146,6 +157,17 @@ class Directory:
         """Replace the state, durably, all or nothing. Raises Fault `write_failed`."""
         plain = {"state": _WORDS[type(state)], **{k: v for k, v in asdict(state).items() if v is not None}}
         replace_file(FILE, json.dumps(plain).encode(), self._fd)
+
+    def noted(self, name: str) -> bytes | None:
+        """The note last made under this name; None also when it cannot be read."""
+        try:
+            return read_private(name, self._fd)
+        except OSError:
+            return None
+
+    def note(self, name: str, content: bytes) -> None:
+        """Keep something that is no secret in a file of its own. Raises Fault `write_failed`."""
+        replace_file(name, content, self._fd)
 
     def close(self) -> None:
         """Let another agent have the directory."""

@@ -26,7 +26,16 @@ from agent.pace import Backoff, part_of_life
 from agent.standing import Standing
 from agent.world import World
 from gateway.wire.calls import DummyKeyAnswer
-from gateway.wire.messages import CredentialsAnswer, CredentialsRequest, GrantsAnswer, GrantSummary
+from gateway.wire.messages import (
+    CredentialsAnswer,
+    CredentialsRequest,
+    GrantsAnswer,
+    GrantSummary,
+    WatchAnswer,
+    decode,
+    loads,
+)
+from gateway.wire.strict import Malformed
 
 log = logging.getLogger("agent.lifecycle")
 
@@ -104,17 +113,31 @@ class Lifecycle:
     def watch(self) -> None:
         """Hear of a revocation the moment it happens, by a long poll, until `stop`."""
         backoff = Backoff(self._world.random, cap=WATCH_CAP, lasting_cap=WATCH_CAP)
+        after = ""  # of an agent that has dropped nothing yet
         while self._standing.presenting.wait() and not self._stop.is_set():
             began = time.monotonic()
             heard: Fault | None = None
             try:
-                self._ask(lambda client: client.call("GET", "/v1/watch", timeout=_WATCH))
+                raw = self._ask(partial(Client.call, method="GET", path=f"/v1/watch?after={after}", timeout=_WATCH))
+                if raw:
+                    after = self._drop(raw)
             except Fault as fault:
                 heard = fault
             if heard is None and time.monotonic() - began >= 1.0:
                 backoff.reset()
             else:  # also when the answer came too soon to be one: this loop never spins
                 self._stop.wait(backoff.failed(heard))
+
+    def _drop(self, raw: bytes) -> str:
+        """Drop the credentials that the gateway names, and look which grants are left. What to say to it next time."""
+        try:
+            told = decode(WatchAnswer, loads(raw))
+        except Malformed as error:
+            raise Fault("answer_malformed", f"/v1/watch: the gateway's answer is not understood: {error}") from None
+        self.credentials.drop(told.drop)
+        self._grants_at = self._world.now()
+        self._nudge()
+        return told.after
 
     def stop(self) -> None:
         """Let `run` and `watch` end, and forget every secret."""

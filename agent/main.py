@@ -120,6 +120,13 @@ def _status(options: argparse.Namespace) -> int:
     return 0 if status.healthy else 1
 
 
+def _witness(options: argparse.Namespace) -> int:
+    from agent import witness
+
+    print(witness.held(_settings(options).state_dir))
+    return 0
+
+
 def _settings(options: argparse.Namespace) -> Settings:
     flags = {key: value for key in _FLAGS if (value := getattr(options, key)) is not None}
     file = options.config or os.environ.get(settings.PREFIX + "CONFIG")
@@ -185,6 +192,11 @@ def _parser() -> argparse.ArgumentParser:
     status = commands.add_parser("status", parents=[common], help="say how the agent is; exit status 0 when healthy")
     status.add_argument("--json", action="store_true", help="for programs")
     status.set_defaults(command=_status)
+
+    witness = commands.add_parser(
+        "witness", parents=[common], help="print what it has seen of the audit log, for 'audit verify --witness'"
+    )
+    witness.set_defaults(command=_witness)
     return parser
 
 

@@ -18,7 +18,7 @@ from cryptography.x509.oid import NameOID
 
 from certs import keys, lint, names, profiles
 from certs.errors import CertificateError, LintFailed
-from certs.names import InstanceName, OperatorName, ServerNames
+from certs.names import Name
 from certs.profiles import BACKDATING, Profile
 
 
@@ -77,7 +77,7 @@ def make_issuer(
 def issue(
     issuer: Issuer,
     profile: Profile,
-    name: InstanceName | OperatorName | ServerNames,
+    name: Name,
     public_key: ec.EllipticCurvePublicKey,
     serial: int,
     not_before: datetime,

@@ -45,12 +45,14 @@ class _Right:
 
 _SIGNS_CERTIFICATES, _SIGNS_DATA = "03020106", "03020780"  # keyCertSign and cRLSign; digitalSignature
 _FOR_CLIENTS, _FOR_SERVERS = "300a06082b06010505070302", "300a06082b06010505070301"
+_FOR_DOCUMENTS = "300a06082b06010505070324"
 _RIGHT = {
     Kind.ROOT: _Right(timedelta(days=3653, minutes=5), Kind.ROOT, "30060101ff020101", _SIGNS_CERTIFICATES),
     Kind.ISSUER: _Right(timedelta(days=1827, minutes=5), Kind.ROOT, "30060101ff020100", _SIGNS_CERTIFICATES),
     Kind.SERVER: _Right(timedelta(days=90, minutes=5), Kind.ISSUER, "3000", _SIGNS_DATA, _FOR_SERVERS),
     Kind.INSTANCE: _Right(timedelta(hours=24, minutes=5), Kind.ISSUER, "3000", _SIGNS_DATA, _FOR_CLIENTS),
     Kind.OPERATOR: _Right(timedelta(hours=12, minutes=5), Kind.ISSUER, "3000", _SIGNS_DATA, _FOR_CLIENTS),
+    Kind.AUDIT: _Right(timedelta(days=400, minutes=5), Kind.ISSUER, "3000", _SIGNS_DATA, _FOR_DOCUMENTS),
 }
 
 _URI, _DNS, _IP = 0x86, 0x82, 0x87  # GeneralName, RFC 5280 section 4.2.1.6
@@ -62,6 +64,7 @@ _NAMES = {
         _URI: r"spiffe://[a-z0-9._-]{1,255}/aws/[0-9]{12}/[a-z]+(-[a-z]+){1,3}-[0-9]{1,2}/i-[0-9a-f]{8,17}"
     },
     Kind.OPERATOR: {_URI: rf"spiffe://[a-z0-9._-]{{1,255}}/operator/{_LABEL}"},
+    Kind.AUDIT: {_URI: r"spiffe://[a-z0-9._-]{1,255}/audit"},
 }
 
 _ECDSA_WITH_SHA256 = bytes.fromhex("300a06082a8648ce3d040302")

@@ -19,6 +19,8 @@ _INSTANCE = re.compile(
 )
 _OPERATOR = re.compile(rf"spiffe://({_TRUST_DOMAIN})/operator/([a-z0-9](?:[a-z0-9-]{{0,61}}[a-z0-9])?)")
 
+_AUDIT = re.compile(rf"spiffe://({_TRUST_DOMAIN})/audit")
+
 _LABEL = r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?"
 # The last label is not all digits: such a name would be read as an IPv4 address by some (WHATWG URL section 3.5).
 _DNS_NAME = re.compile(rf"(?=.{{1,253}}\Z)(?:{_LABEL}\.)*(?![0-9]+\Z){_LABEL}")
@@ -90,6 +92,31 @@ class OperatorName:
 
 
 @dataclass(frozen=True, slots=True)
+class AuditName:
+    """`spiffe://<trust domain>/audit`, which signs what the audit log was. Raises CertificateError for another form."""
+
+    trust_domain: str
+
+    def __post_init__(self) -> None:
+        _demand_form(_AUDIT, self.uri, astuple(self))
+
+    @property
+    def uri(self) -> str:
+        """The SPIFFE ID."""
+        return f"spiffe://{self.trust_domain}/audit"
+
+    @property
+    def alternatives(self) -> tuple[str, ...]:
+        """The subject alternative names: X.509-SVID section 2 allows exactly one URI."""
+        return (self.uri,)
+
+    @property
+    def common_name(self) -> str:
+        """For the eyes of people; the identity is the SPIFFE ID."""
+        return "audit"
+
+
+@dataclass(frozen=True, slots=True)
 class ServerNames:
     """Where a server is reached: DNS names and IP addresses, each as text in its one canonical form.
 
@@ -119,7 +146,7 @@ class ServerNames:
         return cls(tuple(str(_address(name.lower()) or name.lower()) for name in names))
 
 
-Name = InstanceName | OperatorName | ServerNames
+Name = InstanceName | OperatorName | AuditName | ServerNames
 
 
 def subject(name: Name) -> x509.Name:

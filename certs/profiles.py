@@ -16,6 +16,7 @@ class Kind(Enum):
     SERVER = "server"
     INSTANCE = "instance"
     OPERATOR = "operator"
+    AUDIT = "audit"
 
 
 BACKDATING = timedelta(minutes=5)
@@ -49,9 +50,11 @@ def _key_usage(*, authority: bool) -> x509.KeyUsage:
 
 _AUTHORITY, _END_ENTITY = _key_usage(authority=True), _key_usage(authority=False)
 _CLIENT, _SERVER = (ExtendedKeyUsageOID.CLIENT_AUTH,), (ExtendedKeyUsageOID.SERVER_AUTH,)
+_DOCUMENTS = (x509.ObjectIdentifier("1.3.6.1.5.5.7.3.36"),)  # id-kp-documentSigning, RFC 9336
 
 ROOT = Profile(Kind.ROOT, timedelta(days=3653), 1, _AUTHORITY)
 ISSUER = Profile(Kind.ISSUER, timedelta(days=1827), 0, _AUTHORITY)
 SERVER = Profile(Kind.SERVER, timedelta(days=90), None, _END_ENTITY, _SERVER)
 INSTANCE = Profile(Kind.INSTANCE, timedelta(hours=24), None, _END_ENTITY, _CLIENT)
 OPERATOR = Profile(Kind.OPERATOR, timedelta(hours=12), None, _END_ENTITY, _CLIENT)
+AUDIT = Profile(Kind.AUDIT, timedelta(days=400), None, _END_ENTITY, _DOCUMENTS)

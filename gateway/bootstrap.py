@@ -2,53 +2,90 @@
 
 import hashlib
 import logging
-import os
 import ssl
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from threading import Event as Flag
 from threading import Thread
 from typing import Any
 
 from certs.names import ServerNames
-from gateway.adapters import certificate_files, clock, process, seal_passphrase, tls
+from gateway.adapters import certificate_files, clock, logs, process, tls
 from gateway.adapters.action_catalog import Catalog
-from gateway.adapters.aws import Aws
+from gateway.adapters.aws_cloudtrail import AwsTrail
 from gateway.adapters.aws_endpoints import Endpoints
+from gateway.adapters.aws_iam import Iam
+from gateway.adapters.aws_machines import AwsMachines
 from gateway.adapters.aws_models import Models
-from gateway.adapters.seal_passphrase import MasterKey
+from gateway.adapters.oidc import Oidc
+from gateway.adapters.secret_detector import SecretDetector
 from gateway.adapters.sql.migrate import migrate
 from gateway.adapters.sql.moved import SqliteMoved
 from gateway.adapters.sql.store import SqlStore
-from gateway.adapters.throttle import Throttle
+from gateway.adapters.throttle import Attempts, Pace, Throttle
+from gateway.ceremonies import aws_of, store_of, unseal
 from gateway.core.audit import Event, Kind, Name
+from gateway.core.audit_search import hidden
 from gateway.core.errors import Refusal
+from gateway.flows.admit import Admit
+from gateway.flows.approve import Approve
 from gateway.flows.bearer import Bearer
 from gateway.flows.calls import Calls, Understand
 from gateway.flows.carry import Carry
+from gateway.flows.checkpoint import Checkpoints
 from gateway.flows.create_session import CreateSession
 from gateway.flows.dummy_keys import DummyKeys
 from gateway.flows.enroll import Enroll, EnrollmentRules
+from gateway.flows.fence import Fence
 from gateway.flows.housekeeping import Housekeeping
 from gateway.flows.identify import Identify
-from gateway.flows.initialize import CertifyOperator, Initialize, Initialized
 from gateway.flows.issue import Issue, pem
 from gateway.flows.journal import Journal
+from gateway.flows.keys import CutKey, KeyLayer, Keys
+from gateway.flows.launch import Launch
+from gateway.flows.once import Once
 from gateway.flows.operate import Operate
+from gateway.flows.operators import Operators, Roles
 from gateway.flows.profiles import Profiles
 from gateway.flows.publish import Publish
+from gateway.flows.read_audit import ReadAudit
+from gateway.flows.reconcile import Reconcile
+from gateway.flows.reconcile_known import Knowledge
+from gateway.flows.reconcile_schedule import ReconcileSchedule
 from gateway.flows.renew import Renew
+from gateway.flows.repeats import Repeats
+from gateway.flows.revocation_layers import AgentsLayer, CrlLayer, Telling
 from gateway.flows.revoke import Revoke
+from gateway.flows.rotate import Rotate
 from gateway.flows.server_identity import ServerIdentities, ServerIdentity
+from gateway.flows.servers import Servers
 from gateway.flows.sign import Sign
+from gateway.flows.sign_in import Session, SignIn
 from gateway.flows.signer import Signer
 from gateway.flows.trust_anchor import TrustAnchors
 from gateway.flows.vault import SealedSessions, UpstreamKeys
 from gateway.flows.vend import Vend
+from gateway.observation import Observation, Observed
 from gateway.settings import Settings
-from gateway.web.admin_api import admin_app
+from gateway.web.admin import approvals as approval_routes
+from gateway.web.admin import audit as audit_routes
+from gateway.web.admin import instances as instance_routes
+from gateway.web.admin import keys as key_routes
+from gateway.web.admin import observing as observing_routes
+from gateway.web.admin import operators as operator_routes
+from gateway.web.admin import profiles as profile_routes
+from gateway.web.admin import reconciliations as reconcile_routes
+from gateway.web.admin import revocations as revocation_routes
+from gateway.web.admin import servers as server_routes
+from gateway.web.admin import sign_in as sign_in_routes
+from gateway.web.admin.app import admin_app
+from gateway.web.admin.described import with_description
+from gateway.web.admin.desk import Desk
+from gateway.web.admin.pages import Cursors
 from gateway.web.calls_api import add_calls
 from gateway.web.carry import CarryRoute
+from gateway.web.checkpoint_api import add_checkpoint
 from gateway.web.instance_api import instance_app
 from gateway.web.public import local_app, public_app
 from gateway.web.server.run import run
@@ -63,58 +100,7 @@ from gateway.wire.messages import UserData, user_data_line
 from gateway.wire.secret import Secret
 
 log = logging.getLogger("trusted_gateway")
-TICK = 30.0
-
-
-def initialize(settings: Settings, passphrase: Secret, operator: str, operator_csr: str) -> Initialized:
-    """Make the store, the seal, the CA and the first operator. Raises Refusal `conflict` when they are there."""
-    migrate(settings.store)
-    store = _store(settings, "cli")
-    try:
-        record, vault = seal_passphrase.create(passphrase, clock.random_bytes)
-        journal = Journal(store)
-        flow = Initialize(journal, vault, clock.now, clock.random_bytes)
-        with journal.call(Name.OPERATOR_GATEWAY_INITIALIZE, clock.request_id(), None) as call:
-            return flow.run(call, record, settings.trust_domain, operator, operator_csr)
-    finally:
-        store.close()
-
-
-def certify_operator(settings: Settings, passphrase: Secret, operator: str, operator_csr: str) -> Initialized:
-    """A new certificate for an operator's key."""
-    store = _store(settings, "cli")
-    try:
-        issue = Issue(store, unseal(store, passphrase), clock.random_bytes, settings.crl_url)
-        journal = Journal(store)
-        with journal.call(Name.OPERATOR_CERTIFICATE_ISSUE, clock.request_id(), None) as call:
-            call.object = f"operator/{operator}"
-            flow = CertifyOperator(store, journal, issue, clock.now)
-            return flow.run(call, settings.trust_domain, operator, operator_csr)
-    finally:
-        store.close()
-
-
-def import_key(settings: Settings, passphrase: Secret, name: str, access_key_id: str, secret: Secret, by: str) -> str:
-    """Seal an upstream key into the vault; return the account that AWS says it is of."""
-    store = _store(settings, "cli")
-    try:
-        vault = unseal(store, passphrase)
-        journal = Journal(store)
-        keys = UpstreamKeys(journal, vault, _aws(settings), clock.now)
-        with journal.call(Name.OPERATOR_KEY_IMPORT, clock.request_id(), None) as call:
-            call.object = f"upstream_key/{name}"
-            return keys.take_in(call, name, access_key_id, secret, by).account
-    finally:
-        store.close()
-
-
-def unseal(store: SqlStore, passphrase: Secret) -> MasterKey:
-    """The master key of this store. Raises Unsealable, and Refusal when nothing was initialised."""
-    with store.read() as tx:
-        record = tx.seals.get(name="master")
-    if record is None:
-        raise Refusal("store_unavailable", "This store has no gateway in it: run 'trusted-gateway init'")
-    return seal_passphrase.unseal(record, passphrase, clock.random_bytes)
+TICK = 10.0  # seconds between two rounds of housekeeping
 
 
 @dataclass(slots=True)
@@ -122,19 +108,21 @@ class _Parts:
     """What one process runs. Built after the fork; nothing in it crosses one."""
 
     store: SqlStore
+    journal: Journal
+    observed: Observed
     watch: Watch
     housekeeping: Housekeeping
     identities: ServerIdentities
     listeners: tuple[Listener, ...]
     moved: SqliteMoved
-    calls: Callable[[], Mapping[str, Any]]
 
 
 def serve(settings: Settings, passphrase: Secret) -> None:
     """Run the gateway under gunicorn until it is told to stop."""
+    logs.begin(settings.log.format, settings.log.level)
     gateway = Gateway(settings, passphrase)
     passphrase.wipe()
-    run(gateway, gateway.binds, settings.workers)
+    run(gateway, gateway.binds, settings.workers, logs.configuration(settings.log.format, settings.log.level))
 
 
 class Gateway:
@@ -146,8 +134,9 @@ class Gateway:
         self._settings = settings
         self._regional = certificate_files.regional(settings.identity_certificates)
         self._hardening = process.harden()
+        self._observation = Observation(settings, self._hardening)
         migrate(settings.store)
-        store = _store(settings, "master")
+        store = store_of(settings, "master")
         try:
             self._master = unseal(store, passphrase)
             identities = self._server_identities(store)
@@ -162,7 +151,8 @@ class Gateway:
             self._anchors = certificate_files.anchors(settings.trust_anchors, own)
         finally:
             store.close()
-        self._aws = _aws(settings)
+        self._tokens = Oidc(settings.provider, clock.now) if settings.provider else None
+        self._aws = aws_of(settings)
         self._understand = Understand(Models(settings.aws_cache), Catalog(), Endpoints(), settings.aws_endpoint)
         self._aws.preload()
         self._to_show: ServerIdentity | None = identity
@@ -186,7 +176,7 @@ class Gateway:
     def start(self, slot: int) -> None:
         """In the worker: open the store, take over the slot's audit chain, begin to watch and to keep house."""
         self._hardening["memory_locked"] = process.lock_memory()  # a lock does not survive the fork
-        self._parts = parts = self._build(f"worker-{slot}")
+        self._parts = parts = self._build(slot)
         parts.store.write(
             lambda tx: tx.audit.append(Event(Kind.FACT, Name.GATEWAY_WORKER_START, True, "ok", clock.request_id()))
         )
@@ -206,17 +196,25 @@ class Gateway:
         self._stopping.set()
         if self._parts is not None:
             self._parts.watch.stop()
+            try:
+                self._parts.journal.settle(all_of_them=True)
+            except Refusal as refusal:
+                log.warning("refusals that were only counted are lost: %s (%s)", refusal, refusal.reason)
+            self._parts.observed.stop()
             self._parts.store.close()
 
-    def _build(self, process_name: str) -> _Parts:
+    def _build(self, slot: int) -> _Parts:
         settings = self._settings
-        store = _store(settings, process_name)
+        observed = self._observation.worker(slot, self._master, self._aws)
+        store = observed.store
         now, random = clock.now, clock.random_bytes
         aws = self._aws
-        journal = Journal(store)
+        hide = partial(hidden, self._master.derive("audit"))
+        journal = observed.journal(hide, Repeats(settings.refusals_per_minute, now, random))
         issue = self._issue(store)
         keys = UpstreamKeys(journal, self._master, aws, now)
-        identify = Identify(store, now)
+        attempts = Attempts(settings.failures_per_minute, settings.failures_per_minute_overall)
+        identify = Identify(store, now, attempts)
         rules = EnrollmentRules(
             settings.trust_domain, self._regional, not settings.development, settings.certificate_life
         )
@@ -229,18 +227,67 @@ class Gateway:
         sign, carry = Sign(journal, calls, signer, now), Carry(store, journal, calls, signer, now)
         counted: dict[str, Any] = {"sign": sign, "carry": carry, "dummy_keys": dummy_keys}
         publish = Publish(store, issue, now, random)
-        revoke = Revoke(store, journal, publish, now)
+        iam, cut_key = Iam(aws), CutKey(now, random)
+        rotate = Rotate(store, now, random, keys, aws, iam, partial(cut_key.open, does="rotate"))
+        fence = Fence(store, now, random, keys, iam, iam, settings.trust_domain, iam.partition)
+        layers = (CrlLayer(store, publish), KeyLayer(store, keys, iam, rotate), fence, AgentsLayer(store, now))
+        revoke = Revoke(store, journal, layers, now, random)
         operate = Operate(store, journal, now, random)
-        profiles = Profiles(store, journal, now, source_address=not settings.development)
+        detector, machines, regions = SecretDetector(), AwsMachines(aws), settings.server_regions
+        profiles = Profiles(store, journal, detector, now, source_address=not settings.development)
+        servers = Servers(store, journal, keys, machines, revoke, now, settings.trust_domain, regions)
+        seed = self._master.derive("launch")
+        launch = Launch(store, journal, keys, machines, detector, now, random, seed, self._user_data, regions)
+        found = settings.reconcile
+        knowledge = Knowledge(now, settings.trust_domain, found.addresses, found.keep)
+        reconcile = Reconcile(
+            store, journal, keys, AwsTrail(aws), machines, servers, now, random, knowledge, found.regions or regions
+        )
+        scheduled = ReconcileSchedule(store, now, random, reconcile, found.schedule, found.keep)
         throttle = Throttle(settings.failures_per_minute, settings.failures_per_minute_overall)
-        watch = Watch(journal, identify, revoke)
+        watch = Watch(journal, identify, revoke, Telling(store, now))
         instance = instance_app(journal, identify, enroll, renew, vend, throttle, random, self._root)
         anchors = TrustAnchors(store, journal, now, settings.trust_domain, self._anchors)
         add_sessions(instance, journal, CreateSession(store, identify, anchors, keys, vend, now), throttle)
         add_calls(instance, journal, identify, dummy_keys, sign)
         add_vault(instance, journal, identify, Bearer(store, journal, now, random), vend, now)
-        admin = admin_app(journal, identify, operate, profiles, revoke, self._user_data)
-        public, local = public_app(journal, publish, self._root), local_app(journal, self._health)
+        checkpoints = Checkpoints(
+            store, self._master, issue, now, random, settings.trust_domain, settings.checkpoint_every
+        )
+        add_checkpoint(instance, journal, identify, checkpoints)
+        approve = Approve(store, journal, now, random, settings.approvals)
+        session = Session(store, journal, issue, now)
+        read_audit = ReadAudit(store, journal, settings.trust_domain)
+        admin_routes = (
+            *sign_in_routes.routes(session, settings.admin_address),
+            *instance_routes.routes(operate, self._user_data),
+            *revocation_routes.routes(revoke),
+            *profile_routes.routes(profiles),
+            *server_routes.routes(servers, launch, now),
+            *audit_routes.routes(journal, read_audit, checkpoints, hide),
+            *reconcile_routes.routes(reconcile, now),
+            *observing_routes.routes(journal, read_audit, observed.metrics),
+            *operator_routes.routes(
+                Operators(store, journal, issue, now, settings.trust_domain),
+                Roles(store, journal, now),
+                settings.admin_address,
+            ),
+            *approval_routes.routes(approve),
+            *key_routes.routes(Keys(store, journal, now, rotate, cut_key, revoke)),
+        )
+        desk = Desk(
+            journal,
+            Admit(store, identify, now),
+            approve,
+            Once(store, journal, self._master, now),
+            Pace(settings.operator_requests_per_minute, now),
+            Cursors(self._master.derive("cursor")),
+        )
+        admin = admin_app(journal, desk, with_description(journal, admin_routes, sign_in_routes.ROUTES))
+        sign_in, address = self._sign_in(store, journal, issue, attempts), settings.admin_address
+        sign_in_routes.add_sign_in(admin, journal, identify, sign_in, session, self._root, address)
+        public = public_app(journal, publish, self._root)
+        local = local_app(journal, observed.health, observed.metrics)
         hosts = frozenset(name.lower() for name in settings.server_names)
         listeners = (
             Listener(
@@ -256,15 +303,33 @@ class Gateway:
             Listener("public", public.wsgi_app, hosts=hosts),
             Listener("local", local.wsgi_app, hosts=frozenset({"127.0.0.1", "localhost", "::1"})),
         )
+        apps = {"instance": instance, "admin": admin, "public": public, "local": local}
         return _Parts(
             store,
+            journal,
+            observed,
             watch,
-            Housekeeping(publish, store, now),
+            Housekeeping(
+                publish,
+                store,
+                now,
+                revoke.resume,
+                rotate.tend,
+                fence.tend,
+                journal.settle,
+                checkpoints.tick,
+                scheduled.tick,
+            ),
             self._server_identities(store),
-            listeners,
+            observed.start(listeners, apps, lambda: {name: asdict(each.counters) for name, each in counted.items()}),
             SqliteMoved(settings.store),
-            lambda: {name: asdict(each.counters) for name, each in counted.items()},
         )
+
+    def _sign_in(self, store: SqlStore, journal: Journal, issue: Issue, attempts: Attempts) -> SignIn | None:
+        provider, domain = self._settings.provider, self._settings.trust_domain
+        if provider is None or self._tokens is None:
+            return None
+        return SignIn(store, journal, issue, self._tokens, provider, attempts, clock.now, domain)
 
     def _upstream(self) -> Pool:
         """The connections to AWS of this worker. Only the endpoint of a development may be anywhere."""
@@ -285,19 +350,6 @@ class Gateway:
         root = hashlib.sha256(ssl.PEM_cert_to_DER_cert(self._root)).hexdigest()
         return user_data_line(UserData(self._settings.instance_address, root, ticket))
 
-    def _health(self) -> Mapping[str, Any]:
-        parts = self._parts
-        try:
-            if parts is None:
-                raise Refusal("store_unavailable")
-            with parts.store.read() as tx:
-                ready = tx.seals.get(name="master") is not None
-        except Refusal:
-            ready = False
-        counters = {each.name: asdict(each.counters) for each in parts.listeners} if parts else {}
-        calls = parts.calls() if parts else {}
-        return {"ready": ready, "process": self._hardening, "listeners": counters, "calls": calls}
-
     def _keep_house(self, parts: _Parts) -> None:
         while True:
             parts.housekeeping.tick()
@@ -309,15 +361,3 @@ class Gateway:
                 log.warning("server certificate: %s (%s)", refusal, refusal.reason)
             if self._stopping.wait(TICK):
                 return
-
-
-def _aws(settings: Settings) -> Aws:
-    """AWS as the settings say. botocore would let variables and files of the environment redirect it: they go."""
-    for name in [name for name in os.environ if name.startswith("AWS_")]:
-        del os.environ[name]
-    os.environ["AWS_CONFIG_FILE"] = os.environ["AWS_SHARED_CREDENTIALS_FILE"] = os.devnull
-    return Aws(settings.aws_endpoint, home_region=settings.aws_region)
-
-
-def _store(settings: Settings, process_name: str) -> SqlStore:
-    return SqlStore(settings.store, f"{settings.node}.{process_name}", clock.now)

@@ -9,9 +9,15 @@ from pathlib import Path
 from typing import Any, get_origin, get_type_hints
 from urllib.parse import urlsplit
 
+from gateway.core.approval import ApprovalRules, ApprovalsDocument
 from gateway.core.errors import SettingsError
+from gateway.core.outlet_document import LogDocument, SinkDocument, TracesDocument, sink_faults, sinks
 from gateway.core.profile_document import DURATION, parse_duration
+from gateway.core.provider_document import OidcDocument
+from gateway.core.reconcile_document import ReconcileDocument, ReconcileRules
 from gateway.core.rolesanywhere import OURS, AnchorFiles
+from gateway.core.sign_in import Provider
+from gateway.core.sinks import SinkRules
 from gateway.wire.messages import NAME
 from gateway.wire.strict import Malformed, decode, integer, text
 
@@ -22,6 +28,7 @@ _PRIVATE = [
 PREFIX = "TRUSTED_GATEWAY_"
 # Read by the command line itself: where the settings file and the operator's directory are.
 NOT_SETTINGS = frozenset({"TRUSTED_GATEWAY_SETTINGS", "TRUSTED_GATEWAY_OPERATOR_DIR"})
+DAYS = r"[1-9][0-9]{0,4}d"
 ADDRESS = r"(\[[0-9a-f:]+\]|[0-9.]+):[0-9]{1,5}"
 
 
@@ -59,6 +66,13 @@ class Enrollment:
 
 
 @dataclass(frozen=True, slots=True)
+class ServersSettings:
+    """`regions` are those in which operators see and launch machines; none: `aws.region` alone."""
+
+    regions: tuple[str, ...] = text(pattern=r"[a-z]{2}(-[a-z]+)+-[0-9]", default=())
+
+
+@dataclass(frozen=True, slots=True)
 class TrustAnchor:
     """A CA that is not ours: `certificates` (its roots) and `crl` are PEM files, `profiles` what its machines may have.
 
@@ -72,6 +86,18 @@ class TrustAnchor:
 
 
 @dataclass(frozen=True, slots=True)
+class AuditSettings:
+    """`keep` says what `audit archive` leaves in the store. Of the refusals of one source, `refusals_per_minute` have
+    records of their own, the others are counted.
+    """
+
+    checkpoint_every: str = text(pattern=DURATION, default="5m")
+    keep: str = text(pattern=DAYS, default="400d")
+    refusals_per_minute: int = integer(low=1, high=1_000_000, default=60)
+    sinks: Mapping[str, SinkDocument] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
 class Document:
     """The settings file, field by field."""
 
@@ -81,9 +107,17 @@ class Document:
     trust_domain: str = text(pattern=r"[a-z0-9._-]{1,255}", default="trusted-gateway.internal")
     node: str = text(pattern=r"[a-z0-9][a-z0-9-]{0,62}", default="node-1")
     workers: int = integer(low=1, high=64, default=2)
+    operator_requests_per_minute: int = integer(low=1, high=1_000_000, default=600)
     listen: Listen = field(default_factory=Listen)
     aws: AwsSettings = field(default_factory=AwsSettings)
     enrollment: Enrollment = field(default_factory=Enrollment)
+    servers: ServersSettings = field(default_factory=ServersSettings)
+    reconcile: ReconcileDocument = field(default_factory=ReconcileDocument)
+    approvals: ApprovalsDocument = field(default_factory=ApprovalsDocument)
+    oidc: OidcDocument = field(default_factory=OidcDocument)
+    audit: AuditSettings = field(default_factory=AuditSettings)
+    log: LogDocument = field(default_factory=LogDocument)
+    traces: TracesDocument = field(default_factory=TracesDocument)
     trust_anchors: Mapping[str, TrustAnchor] = field(default_factory=dict)
 
 
@@ -97,6 +131,7 @@ class Settings:
     trust_domain: str
     node: str
     workers: int
+    operator_requests_per_minute: int
     listen: Listen
     identity_certificates: Path
     aws_region: str
@@ -107,6 +142,16 @@ class Settings:
     failures_per_minute: int
     failures_per_minute_overall: int
     trust_anchors: tuple[AnchorFiles, ...]
+    reconcile: ReconcileRules
+    approvals: ApprovalRules
+    provider: Provider | None
+    server_regions: tuple[str, ...]
+    checkpoint_every: timedelta
+    audit_keep: timedelta
+    refusals_per_minute: int
+    sinks: tuple[SinkRules, ...]
+    log: LogDocument
+    traces: TracesDocument
 
     @property
     def server_names(self) -> tuple[str, ...]:
@@ -157,6 +202,7 @@ def read(document: Mapping[str, Any], environ: Mapping[str, str]) -> Settings:
         trust_domain=written.trust_domain,
         node=written.node,
         workers=written.workers,
+        operator_requests_per_minute=written.operator_requests_per_minute,
         listen=written.listen,
         identity_certificates=Path(written.aws.identity_certificates),
         aws_region=written.aws.region,
@@ -166,10 +212,20 @@ def read(document: Mapping[str, Any], environ: Mapping[str, str]) -> Settings:
         certificate_life=parse_duration(written.enrollment.certificate_life),
         failures_per_minute=written.enrollment.failures_per_minute,
         failures_per_minute_overall=written.enrollment.failures_per_minute_overall,
+        checkpoint_every=parse_duration(written.audit.checkpoint_every),
+        audit_keep=timedelta(days=int(written.audit.keep[:-1])),
+        refusals_per_minute=written.audit.refusals_per_minute,
+        sinks=sinks(written.audit.sinks, written.aws.region),
+        log=written.log,
+        traces=written.traces,
         trust_anchors=tuple(
             AnchorFiles(name, each.certificates, each.crl, each.profiles, each.region or written.aws.region)
             for name, each in written.trust_anchors.items()
         ),
+        reconcile=written.reconcile.rules,
+        approvals=written.approvals.rules,
+        provider=written.oidc.provider,
+        server_regions=tuple(sorted(set(written.servers.regions))) or (written.aws.region,),
     )
 
 
@@ -204,10 +260,9 @@ def _with_environment(document: Mapping[str, Any], environ: Mapping[str, str]) -
                 break
         else:
             value = environ[name]
-            is_count = last in ("workers", "failures_per_minute", "failures_per_minute_overall")
-            place[last] = (
-                value.split(",") if last == "names" else int(value) if is_count and value.isdecimal() else value
-            )
+            is_count = last in ("workers", "count") or "_per_minute" in last
+            is_list = last in ("names", "regions", "permissions", "addresses")
+            place[last] = value.split(",") if is_list else int(value) if is_count and value.isdecimal() else value
     return merged, faults
 
 
@@ -236,12 +291,17 @@ def _faults(written: Document) -> list[str]:
         host_name = urlsplit(written.aws.endpoint).hostname or ""
         if host_name != "localhost" and not _is_loopback(host_name):
             faults.append("aws.endpoint: plain HTTP only to a loopback address")
+    collector = urlsplit(written.traces.endpoint or "https://")
+    if collector.scheme == "http" and collector.hostname != "localhost" and not _is_loopback(collector.hostname or ""):
+        faults.append("traces.endpoint: plain HTTP only to a loopback address")
     for i, network in enumerate(written.aws.private_networks):
         if not _is_private(network):
             faults.append(f"aws.private_networks[{i}]: must be a private network like 10.0.0.0/16, without host bits")
+    faults += [*written.approvals.faults, *written.oidc.faults, *written.reconcile.faults]
     life = parse_duration(written.enrollment.certificate_life)
     if not timedelta(seconds=2) <= life <= timedelta(hours=24):
         faults.append("enrollment.certificate_life: from 2s to 24h")
+    faults += sink_faults(written.audit.sinks)
     for name, anchor in written.trust_anchors.items():
         if not re.fullmatch(NAME, name) or name == OURS:
             faults.append(f"trust_anchors.{ascii(name)[1:-1][:64]}: a name has a-z, 0-9 and -, and is not {OURS!r}")

@@ -21,6 +21,21 @@ from gateway.wire.problems import PROBLEMS
 DOCS = REPOSITORY / "docs"
 GENERATED = ("cli.md", "problems.md", "threats.md")
 CODE = re.compile(r"`([^`\n]+)`")
+COMMANDS = """# Commands
+
+What `--help` says, command by command. [Ten sessions](sessions.md) shows the commonest ones at work.
+
+- Every command that answers something takes `--json`; every list takes `--watch`. Long lists take filters.
+- Errors go to standard error: one line with a code ([Problems](problems.md)), and a hint. Exit status: 0 done,
+  1 failed, 2 a wrong command line, 130 broken off; 3 when `audit reconcile` or `audit findings` found something.
+- What takes many things down, or cannot be undone, says what will be lost and asks. `--yes` answers for a script, and
+  without a terminal nothing happens that was not answered. `revoke` of one thing, and `approval refuse`, never ask.
+- Shells: `eval "$(trusted-gateway completion bash)"` in `~/.bashrc`, `completion zsh` likewise; for fish
+  `trusted-gateway completion fish > ~/.config/fish/completions/trusted-gateway.fish`. Names of instances, profiles,
+  keys and the like are completed when the gateway answers within a second. Asking for them is recorded as any list is.
+- Manual pages: `python -m gateway.cli.man /usr/local/share/man/man1` writes one for each command of the install that
+  this Python has; `make man` does in a clone.
+"""
 
 
 def words(text: str) -> list[str]:
@@ -127,7 +142,7 @@ def _arguments(call: ast.Call) -> list[tuple[int | str | None, ast.expr]]:
 def written(page: str, text: str) -> str:
     """The page as it has to be."""
     if page == "cli.md":
-        text = "# Commands\n\nWhat `--help` says, command by command.\n"
+        text = COMMANDS
         for name, said in commands().items():
             text += f"\n## {name}\n```\n{said.strip()}\n```\n"
     elif page == "problems.md":

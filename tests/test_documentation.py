@@ -25,6 +25,7 @@ from gateway import settings
 from gateway.cli import profile_yaml
 from gateway.core import profile, profile_document
 from gateway.core.audit import Event, Kind, Name, append
+from gateway.core.metrics import METRICS, PREFIX
 from gateway.wire import messages
 from gateway.wire.messages import UserData, user_data_line
 from gateway.wire.problems import PROBLEMS
@@ -77,6 +78,7 @@ def the_profile(text: str) -> list[str]:
     real = {f.name for f in fields(profile_document.ProfileDocument)} - {"attestation"}
     for prefix, document in (
         ("attestation", profile_document.AttestationDocument),
+        ("launch", profile_document.LaunchDocument),
         ("grants", profile_document.GrantDocument),
         ("grants.conditions", profile_document.ConditionsDocument),
         ("grants.conditions.hours", profile_document.HoursDocument),
@@ -135,6 +137,16 @@ def _reasons() -> set[str]:
     return found | constants("gateway", "Refusal", "reason") | constants("gateway/core/attest", "_refused", 0)
 
 
+def the_metrics(text: str) -> list[str]:
+    rows = {CODE.findall(row[0])[0]: row for row in table(text, "metric")}
+    faults = differences("metric", list(rows), {f"{PREFIX}{name}" for name in METRICS})
+    for name, metric in METRICS.items():
+        row = rows.get(f"{PREFIX}{name}")
+        if row and (row[1] != metric.kind or CODE.findall(row[2]) != list(metric.labels)):
+            faults.append(f"metric {name}: its kind or its labels are others")
+    return faults
+
+
 def the_threats(text: str) -> list[str]:
     faults = differences("threat", [row[0] for row in table(text, "id")], set(shown_by()))
     return faults or generated("threats.md")(text)
@@ -148,6 +160,7 @@ CHECKS: Mapping[str, Callable[[str], list[str]]] = {
     "api.md": the_routes,
     "problems.md": the_problems,
     "audit.md": the_audit,
+    "operations.md": the_metrics,
     "threats.md": the_threats,
 }
 
@@ -168,7 +181,7 @@ def test_what_is_documented_is_what_is_there(page: str) -> None:
         ("profiles.md", "| `grants.policy`"),
         ("api.md", "### `GET /v1/watch`"),
         ("api.md", "### `GET /readyz`"),
-        ("api.md", "| `proof.signature`"),
+        ("api.md", "| `evidence.pkcs7`"),
         ("problems.md", "| `ticket_used`"),
         ("problems.md", "| `seal_closed`"),
         ("problems.md", "| `pin_mismatch`"),
@@ -176,6 +189,7 @@ def test_what_is_documented_is_what_is_there(page: str) -> None:
         ("audit.md", "| `intent`"),
         ("audit.md", "| `source`"),
         ("audit.md", "| `document_of_other_launch`"),
+        ("operations.md", "| `trusted_gateway_request_seconds`"),
         ("threats.md", "| A14 |"),
     ],
 )

@@ -16,7 +16,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from certs.keys import load_private
-from deploy.demo import REPOSITORY, calls
+from deploy.demo import REPOSITORY, calls, operators
 from deploy.demo.cloud import REGION, Cloud, CloudDoesNotEnforce, CloudMissing, Seeded, prefix_policy
 from deploy.demo.ec2_document import DocumentAuthority
 from deploy.demo.machine import Machine, document_of
@@ -69,13 +69,15 @@ class Demo:
         site = self.site = Site(FOLDER / "gateway", self.cloud.endpoint, certificates, region=REGION, keep=self.keep)
         self.stack.callback(site.stop)
         with self.story.telling("trusted-gateway init: the CA, the sealed vault, the first operator") as notes:
-            notes.append(f"CA fingerprint {site.init()}")
+            fingerprint = site.init()
+            notes.append(f"CA fingerprint {fingerprint}")
         with self.story.telling(
             "trusted-gateway key import: the double-secret key goes in, by standard input"
         ) as notes:
             notes.append(site.import_key(self.seeded.access_key_id, self.seeded.secret).strip())
             with self.seeded.secret as secret:
                 demand(secret not in site.database.read_bytes(), "the key lies in the store in the clear")
+        operators.a_revoker(self)
         with self.story.telling(
             "start the gateway: gunicorn, mutual TLS 1.3, SQLite, unsealed by file descriptor"
         ) as notes:
@@ -84,6 +86,7 @@ class Demo:
         with self.story.telling("trusted-gateway profile apply: what a machine of this kind may have") as notes:
             for name, grant, prefix in (("web", GRANT, 0), ("batch", OTHER_GRANT, 1)):
                 notes.append(site.cli("profile", "apply", str(self.profile(name, grant, prefix))).strip())
+        operators.a_colleague(self, fingerprint)
         with self.story.telling("trusted-gateway ticket create: single use, for 15 minutes") as notes:
             made = json.loads(site.cli("ticket", "create", "--profile", "web", "--json"))
             self.ticket, self.user_data = made["ticket"], "#cloud-config\n" + made["user_data"]
@@ -176,6 +179,9 @@ class Demo:
             self.refused(notes, answer, "grant_refused")
 
     def the_revocation(self) -> None:
+        operators.a_witness(self)
+        stolen = operators.Stolen(self, GRANT)
+        demand(stolen.used() == "ok", "AWS does not honour the instance's session")
         with self.story.telling("open a connection with the instance's own certificate, and keep it open") as notes:
             insider = self.insider()
             demand(insider.call("GET", "/v1/grants").status == 200, "the instance's certificate is not accepted")
@@ -183,6 +189,9 @@ class Demo:
         with self.story.telling(f"trusted-gateway revoke instance {self.machine.instance.instance_id}") as notes:
             notes += self.site.cli("revoke", "instance", self.machine.instance.instance_id).splitlines()
             revoked_at = time.monotonic()
+        with self.story.telling("a session that was stolen before is refused by AWS itself") as notes:
+            notes.append(stolen.used())
+            demand(notes[-1] == "AccessDenied", f"AWS said {notes[-1]}")
         with self.story.telling("the next request on that open connection is refused") as notes:
             connection = insider.connect()
             self.refused(notes, insider.call("GET", "/v1/grants"), "instance_revoked")
@@ -197,6 +206,7 @@ class Demo:
     def the_log(self) -> None:
         with self.story.telling("trusted-gateway audit verify: walks the log of all of this") as notes:
             notes.append(self.site.cli("audit", "verify").splitlines()[-1])
+            notes.append("against what the agent witnessed: " + operators.verified_by_the_witness(self))
         with self.story.telling("one byte changed in a copy of it is found") as notes:
             copy = FOLDER / "audit-copy.log"
             self.site.cli("audit", "export", str(copy))

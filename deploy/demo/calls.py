@@ -50,10 +50,11 @@ def tell(demo: "Demo") -> None:
         notes.append(" ".join(suggested.split())[:110])
     with story.telling(f"revoke instance {machine.instance.instance_id}: its next call is refused") as notes:
         demo.site.cli("revoke", "instance", machine.instance.instance_id)
-        cut = time.monotonic()
+        cut = begun = time.monotonic()
         while _try(machine, seeded.bucket, reports) == 0:
-            demand(time.monotonic() - cut < 5, "its calls are still answered after 5 s")
-        notes.append(f"after {time.monotonic() - cut:.1f} s")
+            demand(begun - cut < 5, "a call that began after 5 s is still answered")
+            begun = time.monotonic()
+        notes.append(f"one that began after {begun - cut:.1f} s")
 
 
 def _listed(machine: Machine, grant: str, bucket: str, prefix: str, status: int) -> str:

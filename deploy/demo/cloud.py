@@ -36,6 +36,12 @@ CHECK_ACCOUNT = "999988887777"
 USER = "trusted-gateway"
 IMAGE = "ami-0abcdef1234567890"
 START_SECONDS = 30
+# What `trusted-gateway server` does.
+MACHINES = [
+    f"ec2:{each}"
+    for each in ("RunInstances", "CreateTags", "StartInstances", "StopInstances", "RebootInstances",
+                 "TerminateInstances", "GetConsoleOutput")
+]  # fmt: skip
 ACCEPTED, REFUSED = "accepted", "refused"
 
 # AUTH is what makes it enforce. It would listen for MQTT and SFTP, on all addresses, unless told not to.
@@ -59,8 +65,8 @@ class Seeded:
     """What an administrator would have made in the account.
 
     `access_key_id` and `secret` are the double-secret key: an IAM user that may assume `role_arn`, tag the session and
-    set its source identity, and describe instances. The role may list and read all of `bucket`, which holds an object
-    or two below each of `prefixes`.
+    set its source identity, and describe, launch, start, stop and end instances. The role may list and read all of
+    `bucket`, which holds an object or two below each of `prefixes`.
     """
 
     account: str
@@ -145,7 +151,7 @@ def seed(endpoint: str, account: str, bucket: str) -> Seeded:
         _statement("s3:ListBucket", f"arn:aws:s3:::{bucket}"), _statement("s3:GetObject", f"arn:aws:s3:::{bucket}/*")
     )
     iam.put_role_policy(RoleName="reader", PolicyName="reads", PolicyDocument=reads)
-    least = _policy(_statement(assume, role), _statement("ec2:DescribeInstances", "*"))
+    least = _policy(_statement(assume, role), _statement("ec2:DescribeInstances", "*"), _statement(MACHINES, "*"))
     iam.put_user_policy(UserName=USER, PolicyName="least", PolicyDocument=least)
     s3.create_bucket(Bucket=bucket)
     for key_name in ("reports/2026-10.csv", "reports/2026-11.csv", "payroll/2026-11.csv"):
@@ -297,7 +303,11 @@ class Cloud:
         ec2 = self.root("ec2")
         address = {"PrivateIpAddress": private_ip} if private_ip else {}
         run = ec2.run_instances(ImageId=image_id, InstanceType="t3.micro", MinCount=1, MaxCount=1, **address)
-        (reservation,) = ec2.describe_instances(InstanceIds=[run["Instances"][0]["InstanceId"]])["Reservations"]
+        return self.instance(run["Instances"][0]["InstanceId"])
+
+    def instance(self, instance_id: str) -> RunningInstance:
+        """What DescribeInstances shows of an instance."""
+        (reservation,) = self.root("ec2").describe_instances(InstanceIds=[instance_id])["Reservations"]
         (instance,) = reservation["Instances"]
         return RunningInstance(
             account=reservation["OwnerId"],

@@ -33,7 +33,7 @@ def document_of(instance: RunningInstance, authority: DocumentAuthority) -> Sign
 
 
 class Machine:
-    """One instance. All that is on it is in `folder` and in `run`, the agent's run directory."""
+    """One instance, or `instance`. All that is on it is in `folder` and in `run`, the agent's run directory."""
 
     def __init__(
         self,
@@ -43,10 +43,11 @@ class Machine:
         *,
         run: Path | None = None,
         keep: bool = False,
+        instance: RunningInstance | None = None,
     ) -> None:
         self.folder, self._keep = folder, keep
         self.run = run or folder / "run"
-        self.instance = cloud.run_instance()
+        self.instance = instance or cloud.run_instance()
         self.document = document_of(self.instance, authority)
         self._metadata: Metadata | None = None
         self._agent: subprocess.Popen[bytes] | None = None

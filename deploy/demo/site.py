@@ -1,6 +1,7 @@
 """A gateway in a folder of its own, set up and run as an operator does it: by its command line and by nothing else."""
 
 import os
+import random
 import socket
 import ssl
 import subprocess
@@ -9,6 +10,7 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -37,6 +39,8 @@ class Site:
         keep: bool = False,
         workers: int = 2,
         enrollment: Mapping[str, Any] | None = None,
+        top: Mapping[str, Any] | None = None,
+        tables: str = "",
     ) -> None:
         self.folder = folder
         self._keep = keep
@@ -53,6 +57,7 @@ class Site:
             'names = ["127.0.0.1", "localhost"]',
             f'store = "sqlite:///{folder / "store" / "gateway.db"}"',
             f"workers = {workers}",
+            *_as_toml(top),
             "[listen]",
             f'instance = "{self.instance}"',
             f'admin = "{self.admin}"',
@@ -64,7 +69,8 @@ class Site:
             f'identity_certificates = "{certificates}"',
             f'cache = "{REPOSITORY / ".aws-models"}"',  # compiled once for all sites
             "[enrollment]",
-            *(f"{key} = {value!r}".replace("'", '"') for key, value in (enrollment or {}).items()),
+            *_as_toml(enrollment),
+            tables,  # more of them, in TOML
         ]
         self.settings.write_text("\n".join(lines) + "\n")
 
@@ -127,9 +133,9 @@ class Site:
         said = self.cli("init", "--operator", operator, unseal=True)
         return next(line.split()[-1] for line in said.splitlines() if line.startswith("CA fingerprint"))
 
-    def import_key(self, access_key_id: str, secret: Secret, name: str = "main") -> str:
+    def import_key(self, access_key_id: str, secret: Secret, name: str = "main", *options: str) -> str:
         """`trusted-gateway key import`, the secret on standard input."""
-        return self.cli("key", "import", name, "--access-key-id", access_key_id, given=secret, unseal=True)
+        return self.cli("key", "import", name, "--access-key-id", access_key_id, *options, given=secret, unseal=True)
 
     def start(self) -> None:
         """`trusted-gateway serve`, and wait until it is ready."""
@@ -218,9 +224,15 @@ class _Pipe:
         os.close(self._readable)
 
 
+def _as_toml(settings: Mapping[str, Any] | None) -> list[str]:
+    return [f"{key} = {value!r}".replace("'", '"') for key, value in (settings or {}).items()]
+
+
 def _free_ports(count: int) -> Sequence[int]:
-    listeners = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
-    ports = [listener.getsockname()[1] for listener in listeners]
-    for listener in listeners:
-        listener.close()
-    return ports
+    """Below those that Linux gives to who connects, or asks for any: nobody gets one before the gateway does."""
+    found: list[int] = []
+    while len(found) < count:
+        port = random.randrange(10_000, 32_768)  # noqa: S311  # no secret: so that two sites at once take others
+        with suppress(OSError), socket.create_server(("127.0.0.1", port)):
+            found += [port] if port not in found else []
+    return found

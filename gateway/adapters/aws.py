@@ -48,7 +48,7 @@ _LATER = frozenset(
 
 
 @contextmanager
-def _understood() -> Iterator[None]:
+def understood() -> Iterator[None]:
     """An answer in which a field is missing or garbled is refused; botocore fails in many ways on these."""
     try:
         yield
@@ -93,22 +93,23 @@ class Aws:
 
     def __init__(self, endpoint: str | None = None, *, home_region: str = "us-east-1") -> None:
         self._endpoint = endpoint
-        self._home_region = home_region
+        self.home_region = home_region
         self._clients: dict[tuple[str, str, str, str], Any] = {}
         self._lock = Lock()
         self._loader = botocore.loaders.create_loader()
         self._wall = Bulkhead(WIDTH, DEADLINE, PATIENCE)
         self._breakers = Breakers(time.monotonic, random.SystemRandom().random)
+        self.observe: Callable[[str, str, str, float], None] | None = None  # service, operation, outcome, seconds
 
     def preload(self) -> None:
         """Read botocore's models of the services: before the fork, it is done once for all workers."""
-        for service in ("sts", "ec2"):
+        for service in ("sts", "ec2", "iam"):
             for kind in ("service-2", "endpoint-rule-set-1"):
                 self._loader.load_service_model(service, kind)
         for name in ("endpoints", "partitions", "sdk-default-configuration", "_retry"):
             self._loader.load_data(name)
 
-    @_understood()
+    @understood()
     def session(self, key: OpenableKey, request: SessionRequest) -> Session:
         """STS AssumeRole (AWS: API_AssumeRole), or without a role GetFederationToken (AWS: API_GetFederationToken)."""
         arguments: dict[str, Any] = {
@@ -121,7 +122,7 @@ class Aws:
             arguments["PolicyArns"] = [{"arn": arn} for arn in request.policy_arns]
         if request.role is None:
             arguments["Name"] = request.session_name
-            answer = self._call(key, "sts", request.region, "get_federation_token", arguments)
+            answer = self.call(key, "sts", request.region, "get_federation_token", arguments)
             principal, principal_id = answer["FederatedUser"]["Arn"], answer["FederatedUser"]["FederatedUserId"]
         else:
             arguments |= {
@@ -131,7 +132,7 @@ class Aws:
             }
             if request.external_id is not None:
                 arguments["ExternalId"] = request.external_id
-            answer = self._call(key, "sts", request.region, "assume_role", arguments)
+            answer = self.call(key, "sts", request.region, "assume_role", arguments)
             principal, principal_id = answer["AssumedRoleUser"]["Arn"], answer["AssumedRoleUser"]["AssumedRoleId"]
         given = answer["Credentials"]
         if not all(given[name] for name in ("AccessKeyId", "SecretAccessKey", "SessionToken")):
@@ -140,23 +141,23 @@ class Aws:
             access_key_id=given["AccessKeyId"],
             secret_access_key=given["SecretAccessKey"],
             session_token=given["SessionToken"],
-            expires_at=_aware(given["Expiration"]).astimezone(UTC).replace(microsecond=0),
+            expires_at=aware(given["Expiration"]).astimezone(UTC).replace(microsecond=0),
             principal=principal,
             principal_id=principal_id,
             packed_percent=answer.get("PackedPolicySize"),
         )
 
-    @_understood()
+    @understood()
     def account(self, key: OpenableKey) -> str:
         """STS GetCallerIdentity: the account that the key is of."""
-        answer = self._call(key, "sts", self._home_region, "get_caller_identity", {})
+        answer = self.call(key, "sts", self.home_region, "get_caller_identity", {})
         return str(answer["Account"])
 
-    @_understood()
+    @understood()
     def instance(self, key: OpenableKey, region: str, instance_id: str) -> InstanceFacts | None:
         """EC2 DescribeInstances; None when AWS knows no such instance."""
         try:
-            answer = self._call(key, "ec2", region, "describe_instances", {"InstanceIds": [instance_id]})
+            answer = self.call(key, "ec2", region, "describe_instances", {"InstanceIds": [instance_id]})
         except Refusal as refusal:
             if str(refusal.context.get("aws_code", "")).startswith("InvalidInstanceID."):
                 return None
@@ -178,16 +179,30 @@ class Aws:
             image_id=str(instance.get("ImageId", "")),
             private_ip=str(instance.get("PrivateIpAddress", "")),
             public_ip=instance.get("PublicIpAddress"),
-            launch_time=_aware(instance["LaunchTime"]),
+            launch_time=aware(instance["LaunchTime"]),
             vpc_id=instance.get("VpcId"),
             tags={str(tag["Key"]): str(tag["Value"]) for tag in instance.get("Tags", [])},
             root_attached=_root_attached(instance),
             interface_attached=_interface_attached(instance),
         )
 
-    def _call(self, key: OpenableKey, service: str, region: str, operation: str, arguments: dict[str, Any]) -> Any:
-        with self._breakers.of(service, region, key.access_key_id):
-            return self._try(key, service, region, operation, arguments)
+    def call(self, key: OpenableKey, service: str, region: str, operation: str, arguments: dict[str, Any]) -> Any:
+        """One call of AWS's, by boto3's name of it. Raises Refusal: `upstream_unavailable` or `upstream_refused`."""
+        outcome, begun = "ok", time.monotonic()
+        try:
+            with self._breakers.of(service, region, key.access_key_id):
+                return self._try(key, service, region, operation, arguments)
+        except Refusal as refusal:
+            outcome = refusal.code
+            raise
+        finally:
+            if self.observe:
+                self.observe(service, operation, outcome, time.monotonic() - begun)
+
+    @property
+    def shut(self) -> int:
+        """How many things of AWS are not asked at this moment, because they did not answer."""
+        return self._breakers.shut
 
     def _try(self, key: OpenableKey, service: str, region: str, operation: str, arguments: dict[str, Any]) -> Any:
         try:
@@ -231,7 +246,7 @@ def _root_attached(instance: Mapping[str, Any]) -> datetime | None:
     """When the root volume was attached; None for an instance whose root is no EBS volume."""
     for device in instance.get("BlockDeviceMappings", []):
         if device["DeviceName"] == instance.get("RootDeviceName") and "Ebs" in device:
-            return _aware(device["Ebs"]["AttachTime"])
+            return aware(device["Ebs"]["AttachTime"])
     return None
 
 
@@ -239,11 +254,11 @@ def _interface_attached(instance: Mapping[str, Any]) -> datetime | None:
     """When the first network interface was attached: at the launch, for it cannot be changed afterwards."""
     for interface in instance.get("NetworkInterfaces", []):
         if interface.get("Attachment", {}).get("DeviceIndex") == 0:
-            return _aware(interface["Attachment"]["AttachTime"])
+            return aware(interface["Attachment"]["AttachTime"])
     return None
 
 
-def _aware(moment: datetime) -> datetime:
+def aware(moment: datetime) -> datetime:
     """AWS's times have a time zone: one without would be read in this host's."""
     if moment.tzinfo is None:
         raise ValueError("a time without a time zone")

@@ -42,6 +42,11 @@ class Breaker:
             raise
         self._answered()
 
+    @property
+    def is_shut(self) -> bool:
+        """Whether nothing is asked now."""
+        return self._shut_until > self._now()
+
     def _demand_leave(self) -> None:
         with self._lock:
             left = self._shut_until - self._now()
@@ -70,6 +75,12 @@ class Breakers:
         self._now, self._chance = now, chance
         self._known: dict[tuple[str, ...], Breaker] = {}
         self._lock = Lock()
+
+    @property
+    def shut(self) -> int:
+        """How many of them let nothing through now."""
+        with self._lock:
+            return sum(breaker.is_shut for breaker in self._known.values())
 
     @contextmanager
     def of(self, *what: str) -> Iterator[None]:

@@ -7,20 +7,16 @@ import getpass
 import os
 import re
 import tomllib
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import click
-from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePrivateKey
-from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509 import load_der_x509_certificate
 
 from certs import csr, keys
-from certs.errors import CertificateError
-from gateway.cli import files, secrets_in, show
-from gateway.cli.client import ADDRESS, CERTIFICATE, KEY, ROOT, OperatorDirectory
+from gateway.cli import secrets_in, show
+from gateway.cli.client import CERTIFICATE, OperatorDirectory
 from gateway.cli.failure import Failure
+from gateway.cli.own_key import install, key_in, pem
 from gateway.cli.show import JSON
 from gateway.core.errors import Refusal
 from gateway.settings import Settings, read
@@ -46,13 +42,13 @@ def settings_of(context: click.Context) -> Settings:
 
 
 @click.command()
-@click.option("--operator", "name", default=None, help="The first operator's name.  [default: your login]")
+@click.option("--operator", "name", metavar="NAME", help="The first operator's name.  [default: your login]")
 @PASSPHRASE
 @JSON
 @click.pass_context
 def init(context: click.Context, name: str | None, passphrase_fd: int | None, raw: bool) -> None:
     """Make the CA, the sealed vault and the first operator's certificate."""
-    settings, name = settings_of(context), _named(name or getpass.getuser(), "an operator")
+    settings, name = settings_of(context), _named(name or _login(), "an operator")
     directory: OperatorDirectory = context.obj["operator_directory"]
     if (directory.path / CERTIFICATE).exists():
         raise Failure(
@@ -61,11 +57,11 @@ def init(context: click.Context, name: str | None, passphrase_fd: int | None, ra
             "Name another with --operator-dir.",
         )
     passphrase = secrets_in.passphrase(passphrase_fd, twice=True)
-    from gateway import bootstrap
+    from gateway import ceremonies
 
     try:
-        with _key_in(directory) as key:
-            made = bootstrap.initialize(settings, passphrase, name, csr.make(key))
+        with key_in(directory) as key:
+            made = ceremonies.initialize(settings, passphrase, name, csr.make(key))
     except Refusal as refusal:
         if refusal.code != "conflict":
             raise
@@ -74,7 +70,7 @@ def init(context: click.Context, name: str | None, passphrase_fd: int | None, ra
     except ValueError as error:  # a passphrase that is too short, or a trust domain that is none
         raise Failure(str(error), "init_refused", "Nothing was made; mend it, and run it again.") from None
     try:
-        _keep(directory, settings, made.root, made.operator, made.issuer)
+        install(directory, settings.admin_address, pem(made.root), pem(made.operator) + pem(made.issuer))
     except Failure as failure:
         hint = f"The store is made. Mend this, and finish with 'trusted-gateway operator certify {name}'."
         raise Failure(str(failure), failure.code, hint) from None
@@ -88,48 +84,56 @@ def init(context: click.Context, name: str | None, passphrase_fd: int | None, ra
     show.line("CA fingerprint " + fingerprint)
 
 
-@click.group()
-def operator() -> None:
-    """Operators of this gateway."""
-
-
-@operator.command()
+@click.command()
 @click.argument("name")
+@click.option(
+    "--as-administrator",
+    is_flag=True,
+    help="Make NAME an administrator without conditions, new or not: the way back in.",
+)
 @PASSPHRASE
 @JSON
 @click.pass_context
-def certify(context: click.Context, name: str, passphrase_fd: int | None, raw: bool) -> None:
-    """Give operator NAME a new 12-hour certificate for the key in the operator's directory."""
+def certify(context: click.Context, name: str, as_administrator: bool, passphrase_fd: int | None, raw: bool) -> None:
+    """Give operator NAME a new 12-hour certificate for the key in the operator's directory, on the gateway's host."""
     settings, name = settings_of(context), _named(name, "an operator")
     directory: OperatorDirectory = context.obj["operator_directory"]
     passphrase = secrets_in.passphrase(passphrase_fd)
-    from gateway import bootstrap
+    from gateway import ceremonies
 
-    with _key_in(directory) as key:
-        made = bootstrap.certify_operator(settings, passphrase, name, csr.make(key))
-    _keep(directory, settings, made.root, made.operator, made.issuer)
+    with key_in(directory) as key:
+        made = ceremonies.certify_operator(settings, passphrase, name, csr.make(key), administrator=as_administrator)
+    install(directory, settings.admin_address, pem(made.root), pem(made.operator) + pem(made.issuer))
     ends = instant(load_der_x509_certificate(made.operator).not_valid_after_utc)
     if raw:
         return show.as_json({"operator": name, "not_after": ends, "directory": str(directory.path)})
     show.line(f"operator {name} is certified until {show.moment(ends)}")
 
 
-@click.group()
-def key() -> None:
-    """Upstream keys: the double-secret ones that never leave the vault."""
-
-
-@key.command("import")
+@click.command("import")
 @click.argument("name")
 @click.option("--access-key-id", required=True, help="The key's id; it is not secret.")
 @click.option(
     "--from", "source", type=click.Path(path_type=Path), help="A file with the secret, or - for standard input."
 )
+@click.option(
+    "--purpose",
+    type=click.Choice(["vend", "revoke"]),
+    default="vend",
+    show_default=True,
+    help="What for: to make sessions with, or to cut them off and rotate keys.",
+)
 @PASSPHRASE
 @JSON
 @click.pass_context
 def import_(
-    context: click.Context, name: str, access_key_id: str, source: Path | None, passphrase_fd: int | None, raw: bool
+    context: click.Context,
+    name: str,
+    access_key_id: str,
+    source: Path | None,
+    purpose: str,
+    passphrase_fd: int | None,
+    raw: bool,
 ) -> None:
     """Seal an AWS key into the vault as NAME ('main' is what profiles use unless they say otherwise).
 
@@ -141,11 +145,11 @@ def import_(
     settings = settings_of(context)
     secret = secrets_in.secret_key(source)
     phrase = secrets_in.passphrase(passphrase_fd)
-    from gateway import bootstrap
+    from gateway import ceremonies
 
-    account = bootstrap.import_key(settings, phrase, name, access_key_id, secret, getpass.getuser())
+    account = ceremonies.import_key(settings, phrase, name, access_key_id, secret, _login(), purpose)
     if raw:
-        return show.as_json({"name": name, "access_key_id": access_key_id, "account": account})
+        return show.as_json({"name": name, "access_key_id": access_key_id, "account": account, "purpose": purpose})
     show.line(f"sealed {access_key_id} of account {account} as {name!r}; nobody can read it out again")
 
 
@@ -160,42 +164,14 @@ def serve(context: click.Context, passphrase_fd: int | None) -> None:
     bootstrap.serve(settings, passphrase)
 
 
+def _login() -> str:
+    try:
+        return getpass.getuser()
+    except (OSError, KeyError):  # KeyError: before Python 3.13
+        raise Failure("nobody knows your login", "login_unknown", "Set LOGNAME; for 'init', name --operator.") from None
+
+
 def _named(name: str, what: str) -> str:
     if not re.fullmatch(NAME, name):
         raise Failure(f"{name!r} cannot be the name of {what}", "name_invalid", "Use small letters, digits and dashes.")
     return name
-
-
-@contextmanager
-def _key_in(directory: OperatorDirectory) -> Iterator[EllipticCurvePrivateKey]:
-    """The operator's key. A new one is on disk before it is certified, and gone again if that fails: a certificate in
-    the store whose key was lost would be of no use. One that a broken-off command left is used.
-    """
-    path = directory.path / KEY
-    files.private(directory.path)
-    try:
-        found, is_new = keys.load_private_pem(path.read_bytes()), False
-    except FileNotFoundError:
-        found, is_new = keys.generate(), True
-    except (OSError, CertificateError):
-        raise Failure(
-            f"{path} is no operator's key", "key_unreadable", "Name another place with --operator-dir."
-        ) from None
-    if is_new:
-        files.write(path, keys.dump_private_pem(found).decode())
-    try:
-        yield found
-    except BaseException:
-        if is_new:
-            path.unlink()
-        raise
-
-
-def _keep(directory: OperatorDirectory, settings: Settings, root: bytes, *chain: bytes) -> None:
-    files.write(directory.path / ROOT, _pem(root))
-    files.write(directory.path / ADDRESS, settings.admin_address + "\n")
-    files.write(directory.path / CERTIFICATE, "".join(map(_pem, chain)))  # last: it says that all is there
-
-
-def _pem(certificate: bytes) -> str:
-    return load_der_x509_certificate(certificate).public_bytes(Encoding.PEM).decode()

@@ -3,6 +3,7 @@
 import os
 import sys
 import traceback
+from contextlib import suppress
 from importlib import import_module
 from pathlib import Path
 from typing import NoReturn
@@ -20,15 +21,23 @@ from gateway.wire.problems import PROBLEMS
 COMMANDS = {
     "init": "host",
     "serve": "host",
-    "key": "host",
-    "operator": "host",
+    "login": "sign_in",
+    "logout": "sign_in",
+    "key": "keys",
+    "operator": "operators",
+    "role": "roles",
+    "approval": "roles",
     "profile": "profiles",
     "policy": "policies",
     "ticket": "remote",
     "instance": "remote",
-    "revoke": "remote",
+    "server": "servers",
+    "lease": "remote",
+    "revoke": "revoke",
+    "revocation": "revoke",
     "status": "remote",
     "audit": "audit",
+    "completion": "completion",
 }
 
 
@@ -61,14 +70,16 @@ class _Commands(click.Group):
     help="Your key and certificate.",
 )
 @click.option("--gateway", metavar="HOST:PORT", help="The admin listener, when it is not the one that init noted.")
+@click.option("--approval", metavar="ID", help="Of a second person, for exactly this command.")
 @click.version_option(package_name="trusted-gateway")
 @click.pass_context
-def cli(context: click.Context, settings: Path, operator_dir: Path, gateway: str | None) -> None:
+def cli(context: click.Context, settings: Path, operator_dir: Path, gateway: str | None, approval: str | None) -> None:
     """AWS credentials for machines that hold no key."""
     context.obj = {
         "settings": settings,
-        "operator_directory": OperatorDirectory(operator_dir.expanduser()),
+        "operator_directory": OperatorDirectory.of(operator_dir),
         "gateway": gateway,
+        "approval": approval,
     }
 
 
@@ -84,17 +95,17 @@ def main() -> None:
                 errors="backslashreplace"
             )  # a terminal that cannot show a character is no reason to fail
     try:
-        sys.exit(cli.main(prog_name="trusted-gateway", standalone_mode=False))
+        status = cli.main(prog_name="trusted-gateway", standalone_mode=False)
     except click.exceptions.NoArgsIsHelpError as error:
         error.show()
         sys.exit(2)
     except click.exceptions.Abort:
-        _fail("stopped", "aborted", "", 130)
+        _fail("stopped", "aborted", "What was asked for may have been done: look, before you ask again.", 130)
     except click.UsageError as error:
         command = error.ctx.command_path if error.ctx else "trusted-gateway"
         _fail(error.format_message(), "usage", f"See '{command} --help'.", 2)
     except click.ClickException as error:
-        _fail(error.format_message(), "failed", "")
+        _fail(error.format_message(), "failed", "See 'trusted-gateway --help'.")
     except SettingsError as error:
         for fault in error.faults:
             click.echo(f"  {show.harmless(fault)}", err=True)
@@ -107,8 +118,12 @@ def main() -> None:
         problem = PROBLEMS[refusal.code]
         # A detail says more about this case than the hint that is made for all of them.
         _fail(refusal.detail or problem.title, refusal.code, "Nothing was changed." if refusal.detail else problem.hint)
+    except OSError as error:
+        where = f"{error.filename}: " if isinstance(error.filename, str) else ""
+        _fail(f"{where}{error.strerror or type(error).__name__}", "system_error", "Mend that; then try again.")
     except Exception as error:
         _fail_by_surprise(error)
+    _leave(status if isinstance(status, int) else 0)
 
 
 def _fail_by_surprise(error: Exception) -> NoReturn:
@@ -123,7 +138,22 @@ def _fail_by_surprise(error: Exception) -> NoReturn:
 
 
 def _fail(text: str, code: str, hint: str, status: int = 1) -> NoReturn:
-    click.echo(f"error: {show.harmless(text)} ({show.harmless(code)})", err=True)
-    if hint:
+    show.progress()
+    with suppress(OSError):  # when nobody can be told, the status still says it
+        click.echo(f"error: {show.harmless(text)} ({show.harmless(code)})", err=True)
         click.echo(f"hint: {show.harmless(hint)}", err=True)
+    _leave(status)
+
+
+def _leave(status: int) -> NoReturn:
+    """End. What cannot be written any more (a full disk, a reader that went away) is no success, and no traceback."""
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except (OSError, ValueError):
+            status = status or 1
+            with suppress(OSError):
+                os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())  # else Python tries again when it ends
+        except AttributeError:  # it was closed before we started
+            continue
     sys.exit(status)

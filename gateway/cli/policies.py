@@ -13,7 +13,7 @@ from gateway.cli.show import JSON
 
 WORDS = {"allowed": "allowed", "denied": "denied", "not_allowed": "not allowed", "malformed": "malformed"}
 
-GRANT = click.option("--grant", help="Which of a profile's grants, if it has several.")
+GRANT = click.option("--grant", metavar="NAME", help="Which of a profile's grants, if it has several.")
 SUPPOSED = click.option(
     "--set", "supposed", multiple=True, metavar="NAME=VALUE", help="A template's value: instance.tags.team=web."
 )

@@ -31,7 +31,7 @@ def _traffic(command: Command) -> Command:
     for option in (
         click.option("--audit", "source", metavar="FILE", help="An exported log, or - for standard input; else ask."),
         click.option("--since", default="24h", show_default=True, help="How far to look back: 90m, 24h, 7d."),
-        click.option("--grant", help="Calls by this grant only."),
+        click.option("--grant", metavar="NAME", help="Calls by this grant only."),
     ):
         command = option(command)
     return command
@@ -160,9 +160,9 @@ def _calls(
 def _lines(context: click.Context, source: str | None) -> Iterator[str]:
     """Records, as they are stored."""
     if source is None:
-        from gateway.cli.audit import records
+        from gateway.cli.audit_pages import everything
 
-        yield from (line for line, _ in records(client_of(context)))
+        yield from (line for line, _ in everything(client_of(context)))
     elif source == "-":
         yield from _bare(sys.stdin)
     else:

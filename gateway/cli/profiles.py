@@ -9,17 +9,17 @@ from typing import Any
 
 import click
 
-from gateway.cli import show
+from gateway.cli import completion, show
 from gateway.cli.client import Answer, Client
 from gateway.cli.failure import Failure
 from gateway.cli.remote import client_of
-from gateway.cli.show import JSON
+from gateway.cli.show import JSON, WATCH
 from gateway.wire.messages import NAME
 
 SHORT = timedelta(minutes=30)  # an agent renews at half of it
 
 FILE = click.argument("file", type=click.Path(path_type=Path))
-PROFILE = click.argument("name", metavar="NAME")
+PROFILE = click.argument("name", metavar="NAME", shell_complete=completion.PROFILES)
 EXPECTED = click.option(
     "--expect-version",
     "expected",
@@ -79,18 +79,20 @@ def apply(context: click.Context, file: Path, dry_run: bool, expected: int | Non
 
 
 @profile.command("list")
+@WATCH
 @JSON
 @click.pass_context
-def list_(context: click.Context, raw: bool) -> None:
+def list_(context: click.Context, watch: bool, raw: bool) -> None:
     """List all profiles."""
-    rows = client_of(context).call("GET", "/v1/profiles")["profiles"]
-    if raw:
-        return show.as_json(rows)
-    show.table(
+    client = client_of(context)
+    show.listing(
+        lambda: client.call("GET", "/v1/profiles")["profiles"],
         ("PROFILE", "VERSION", "GRANTS", "APPLIED", "BY"),
-        [(r["name"], str(r["version"]), _grants(r["document"]), show.moment(r["applied_at"]), r["applied_by"])
-         for r in rows],
-        "no profile is applied",
+        lambda r: (
+            r["name"], str(r["version"]), _grants(r["document"]), show.moment(r["applied_at"]),
+            show.who(r["applied_by"]),
+        ),
+        "no profile is applied", raw=raw, watch=watch,
     )  # fmt: skip
 
 
@@ -104,7 +106,9 @@ def show_(context: click.Context, name: str, version: int | None, raw: bool) -> 
     answer = _version(client_of(context), name, version)
     if raw:
         return show.as_json(answer)
-    show.line(f"version {answer['version']}, applied {show.moment(answer['applied_at'])} by {answer['applied_by']}")
+    show.line(
+        f"version {answer['version']}, applied {show.moment(answer['applied_at'])} by {show.who(answer['applied_by'])}"
+    )
     for line in _pretty(answer["document"]):
         show.line(line)
 
@@ -120,7 +124,7 @@ def history(context: click.Context, name: str, raw: bool) -> None:
         return show.as_json(rows)
     show.table(
         ("VERSION", "APPLIED", "BY"),
-        [(str(r["version"]), show.moment(r["applied_at"]), r["applied_by"]) for r in rows],
+        [(str(r["version"]), show.moment(r["applied_at"]), show.who(r["applied_by"])) for r in rows],
         "it has no version",
     )
 

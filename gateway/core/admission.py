@@ -25,23 +25,31 @@ def check_ticket(ticket: Ticket | None, instance_id: str, key_sha256: str, now: 
     return ticket
 
 
-def check_newcomer(instance: Instance | None, ticket: Ticket, key_sha256: str, now: datetime) -> None:
+def check_newcomer(
+    instance: Instance | None, ticket: Ticket, key_sha256: str, now: datetime, *, key_revoked_at: datetime | None = None
+) -> None:
     """A ticket opens the door to a machine that is not in yet; else see decisions about its return.
 
     An enrolled instance with another key is refused (somebody copied its document) unless an operator allowed it back;
-    a revoked one needs a ticket that names it and was made after the revocation. Raises Refusal.
+    a revoked one needs a ticket that names it and was made after the revocation, and so does one whose key was revoked
+    with its certificate: that key itself is never taken again. Raises Refusal.
     """
     if instance is None:
         return
-    if instance.state is InstanceState.REVOKED:
+    if key_revoked_at is not None and instance.key_sha256 == key_sha256:
+        raise Refusal("instance_revoked", reason="key_revoked")
+    revoked_at = key_revoked_at if instance.state is InstanceState.ENROLLED else instance.revoked_at
+    if instance.state is InstanceState.REVOKED or (key_revoked_at is not None and not may_reenroll(instance, now)):
         made_for_it = ticket.instance_id == instance.instance_id
-        if not (made_for_it and instance.revoked_at is not None and ticket.created_at > instance.revoked_at):
+        if not (made_for_it and revoked_at is not None and ticket.created_at > revoked_at):
             raise Refusal("instance_revoked", reason="instance_revoked_ticket_not_by_name")
-    elif instance.key_sha256 != key_sha256 and not may_reenroll(instance, now):
+    elif key_revoked_at is None and instance.key_sha256 != key_sha256 and not may_reenroll(instance, now):
         raise Refusal("instance_enrolled", reason="evidence_of_enrolled_instance_from_another_key")
 
 
-def check_return(instance: Instance | None, key_sha256: str, now: datetime) -> Instance:
+def check_return(
+    instance: Instance | None, key_sha256: str, now: datetime, *, key_revoked_at: datetime | None = None
+) -> Instance:
     """A machine that comes back without a ticket must be enrolled, unrevoked, and hold the key that it enrolled with.
 
     An operator's `allow-reenroll` lets a new key in, once. Raises Refusal.
@@ -50,6 +58,8 @@ def check_return(instance: Instance | None, key_sha256: str, now: datetime) -> I
         raise Refusal("proof_refused", reason="instance_unknown")
     if instance.state is InstanceState.REVOKED:
         raise Refusal("instance_revoked")
+    if instance.key_sha256 == key_sha256 and key_revoked_at is not None:
+        raise Refusal("instance_revoked", reason="key_revoked")
     if instance.key_sha256 != key_sha256 and not may_reenroll(instance, now):
         raise Refusal("instance_enrolled", reason="proof_by_another_key")
     return instance

@@ -1,4 +1,4 @@
-"""The audit log: what one record holds, how records are chained, and how a chain is verified. Pure.
+"""The audit log: what one record holds, and how records are chained. Pure. `core.verification` verifies a chain.
 
 A record is one line of JSON (sorted keys, ASCII only, so one record is always one line). Its hash covers the line,
 which holds the hash before it; each chain counts from 1. Verification needs nothing but the lines.
@@ -6,7 +6,7 @@ which holds the hash before it; each chain counts from 1. Verification needs not
 
 import hashlib
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
@@ -29,6 +29,7 @@ class Name(StrEnum):
 
     INSTANCE_CALL_CARRY = "instance:call:carry"
     INSTANCE_CALL_SIGN = "instance:call:sign"
+    INSTANCE_CHECKPOINT_READ = "instance:checkpoint:read"
     INSTANCE_CERTIFICATE_ENROLL = "instance:certificate:enroll"
     INSTANCE_CERTIFICATE_RENEW = "instance:certificate:renew"
     INSTANCE_CREDENTIALS_VEND = "instance:credentials:vend"
@@ -43,21 +44,66 @@ class Name(StrEnum):
     INSTANCE_REQUEST_REFUSE = "instance:request:refuse"
     INSTANCE_SESSION_CREATE = "instance:session:create"
     OPERATOR_REQUEST_REFUSE = "operator:request:refuse"
+    OPERATOR_API_READ = "operator:api:read"
+    OPERATOR_APPROVAL_GIVE = "operator:approval:give"
+    OPERATOR_APPROVAL_LIST = "operator:approval:list"
+    OPERATOR_APPROVAL_REFUSE = "operator:approval:refuse"
+    OPERATOR_AUDIT_EXPORT = "operator:audit:export"
     OPERATOR_AUDIT_READ = "operator:audit:read"
-    OPERATOR_GATEWAY_INITIALIZE = "operator:gateway:initialize"
-    OPERATOR_GATEWAY_STATUS = "operator:gateway:status"
+    OPERATOR_AUDIT_RECONCILE = "operator:audit:reconcile"
     OPERATOR_CERTIFICATE_ISSUE = "operator:certificate:issue"
+    OPERATOR_CERTIFICATE_RENEW = "operator:certificate:renew"
+    OPERATOR_CERTIFICATE_REVOKE = "operator:certificate:revoke"
+    OPERATOR_EVERYTHING_REVOKE = "operator:everything:revoke"
+    OPERATOR_GATEWAY_INITIALIZE = "operator:gateway:initialize"
+    OPERATOR_GATEWAY_METRICS = "operator:gateway:metrics"
+    OPERATOR_GATEWAY_STATUS = "operator:gateway:status"
+    OPERATOR_GRANT_REVOKE = "operator:grant:revoke"
     OPERATOR_INSTANCE_LIST = "operator:instance:list"
     OPERATOR_INSTANCE_REENROLL = "operator:instance:reenroll"
     OPERATOR_INSTANCE_REVOKE = "operator:instance:revoke"
+    OPERATOR_KEY_COMPROMISE = "operator:key:compromise"
+    OPERATOR_KEY_DISABLE = "operator:key:disable"
     OPERATOR_KEY_IMPORT = "operator:key:import"
+    OPERATOR_KEY_LIST = "operator:key:list"
+    OPERATOR_KEY_ROTATE = "operator:key:rotate"
+    OPERATOR_LEASE_LIST = "operator:lease:list"
+    OPERATOR_LEASE_REVOKE = "operator:lease:revoke"
+    OPERATOR_OPERATOR_ADD = "operator:operator:add"
+    OPERATOR_OPERATOR_CERTIFY = "operator:operator:certify"
+    OPERATOR_OPERATOR_CHANGE = "operator:operator:change"
+    OPERATOR_OPERATOR_LIST = "operator:operator:list"
+    OPERATOR_OPERATOR_REVOKE = "operator:operator:revoke"
     OPERATOR_PROFILE_APPLY = "operator:profile:apply"
     OPERATOR_PROFILE_LIST = "operator:profile:list"
     OPERATOR_PROFILE_READ = "operator:profile:read"
+    OPERATOR_PROFILE_REVOKE = "operator:profile:revoke"
     OPERATOR_PROFILE_ROLLBACK = "operator:profile:rollback"
+    OPERATOR_REVOCATION_LIST = "operator:revocation:list"
+    OPERATOR_ROLE_APPLY = "operator:role:apply"
+    OPERATOR_ROLE_LIST = "operator:role:list"
+    OPERATOR_ROLE_REMOVE = "operator:role:remove"
+    OPERATOR_SERVER_LAUNCH = "operator:server:launch"
+    OPERATOR_SERVER_LIST = "operator:server:list"
+    OPERATOR_SERVER_OUTPUT = "operator:server:output"
+    OPERATOR_SERVER_REBOOT = "operator:server:reboot"
+    OPERATOR_SERVER_START = "operator:server:start"
+    OPERATOR_SERVER_STOP = "operator:server:stop"
+    OPERATOR_SERVER_TERMINATE = "operator:server:terminate"
+    OPERATOR_SESSION_CREATE = "operator:session:create"
+    OPERATOR_SESSION_END = "operator:session:end"
     OPERATOR_TICKET_CREATE = "operator:ticket:create"
+    OPERATOR_TICKET_LIST = "operator:ticket:list"
+    OPERATOR_TICKET_REVOKE = "operator:ticket:revoke"
+    GATEWAY_AUDIT_ARCHIVE = "gateway:audit:archive"
+    GATEWAY_AUDIT_CHECKPOINT = "gateway:audit:checkpoint"
+    GATEWAY_AUDIT_EXPORT = "gateway:audit:export"
     GATEWAY_CRL_PUBLISH = "gateway:crl:publish"
+    GATEWAY_FENCE_APPLY = "gateway:fence:apply"
+    GATEWAY_KEY_ROTATE = "gateway:key:rotate"
+    GATEWAY_REVOCATION_CARRY = "gateway:revocation:carry"
     GATEWAY_SERVER_CERTIFY = "gateway:server:certify"
+    GATEWAY_USE_FIND = "gateway:use:find"
     GATEWAY_WORKER_START = "gateway:worker:start"
 
 
@@ -89,6 +135,29 @@ class Record:
     at: datetime
     line: str
     hash: str
+    event: Event
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Place:
+    """Where a record is, in the order in which a search shows them."""
+
+    at: datetime
+    chain: str
+    seq: int
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """What a search asks the store for; `about` may be the subject or the object. `until` is not included."""
+
+    since: datetime | None = None
+    until: datetime | None = None
+    about: str | None = None
+    subject: str | None = None
+    object: str | None = None
+    request_id: str | None = None
+    after: Place | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,74 +189,9 @@ def append(head: Head | None, chain: str, event: Event, now: datetime) -> Record
         "facts": dict(event.facts),
     }
     line = json.dumps(body, sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False)
-    return Record(chain, seq, now, line, digest(line))
+    return Record(chain, seq, now, line, digest(line), event)
 
 
 def digest(line: str) -> str:
     """The hash of a record's line: SHA-256 with a domain of its own, hex."""
     return hashlib.sha256(b"trusted-gateway audit v1\n" + line.encode()).hexdigest()
-
-
-@dataclass(frozen=True, slots=True)
-class Verdict:
-    """What verification found. `heads` maps chain → (seq, hash): keep it, and a later truncation shows.
-
-    `faults` names each break, first one first; `open_intents` counts mints whose outcome was never written (a crash).
-    """
-
-    records: int
-    heads: Mapping[str, tuple[int, str]]
-    faults: tuple[str, ...]
-    open_intents: int
-
-    def __bool__(self) -> bool:
-        return self.records > 0 and not self.faults
-
-
-def verify(rows: Iterable[tuple[str, str]], witness: Mapping[str, tuple[int, str]] | None = None) -> Verdict:
-    """Walk exported rows `(line, hash)`, each chain in order, chains interleaved as they may be.
-
-    `witness` is the `heads` of an earlier verification: a chain that no longer holds that record was cut or rewritten.
-    An empty log never verifies.
-    """
-    heads: dict[str, tuple[int, str]] = {}
-    faults: list[str] = []
-    intents: set[str] = set()
-    seen: dict[tuple[str, int], str] = {}
-    wanted = {(chain, seq) for chain, (seq, _) in (witness or {}).items()}
-    count = 0
-    for line, written in rows:
-        count += 1
-        body = _parse(line)
-        if body is None:
-            faults.append(f"record {count}: not a record of this log")
-            continue
-        chain, seq = body["chain"], body["seq"]
-        where = f"{chain} #{seq}"
-        last_seq, last_hash = heads.get(chain, (0, GENESIS))
-        if digest(line) != written:
-            faults.append(f"{where}: was changed (its hash does not match)")
-        if seq != last_seq + 1:
-            faults.append(f"{where}: follows #{last_seq}; records were removed, inserted or reordered")
-        elif body["prev"] != last_hash:
-            faults.append(f"{where}: does not continue the record before it")
-        heads[chain] = (seq, written)
-        if (chain, seq) in wanted:
-            seen[chain, seq] = written
-        if body["kind"] == Kind.INTENT:
-            intents.add(body["request_id"])
-        elif body["kind"] == Kind.OUTCOME:
-            intents.discard(body["request_id"])
-    for chain, (seq, hash_) in (witness or {}).items():
-        if seen.get((chain, seq)) != hash_:
-            faults.append(f"{chain} #{seq}: was witnessed with another hash, or is gone")
-    return Verdict(count, heads, tuple(faults), len(intents))
-
-
-def _parse(line: str) -> dict[str, Any] | None:
-    try:
-        body = json.loads(line)
-        ok = isinstance(body["chain"], str) and type(body["seq"]) is int and isinstance(body["prev"], str)
-        return body if ok and isinstance(body["kind"], str) and isinstance(body["request_id"], str) else None
-    except (ValueError, KeyError, TypeError):
-        return None

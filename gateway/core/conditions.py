@@ -70,7 +70,7 @@ def check(conditions: Conditions, instance: Instance, source: str | None, now: d
     tags, checks = claims.get("tags", {}), claims.get("checks", ())
     closes = conditions.hours.end_of_window(now) if conditions.hours else None
     for reason, holds in (
-        ("condition_source_address", not conditions.source_addresses or _within(source, conditions.source_addresses)),
+        ("condition_source_address", not conditions.source_addresses or within(source, conditions.source_addresses)),
         ("condition_hours", conditions.hours is None or closes is not None),
         ("condition_not_before", conditions.not_before is None or now >= conditions.not_before),
         ("condition_not_after", conditions.not_after is None or now < conditions.not_after),
@@ -86,7 +86,8 @@ def check(conditions: Conditions, instance: Instance, source: str | None, now: d
     return min((end for end in (closes, conditions.not_after) if end is not None), default=None)
 
 
-def _within(source: str | None, networks: tuple[Network, ...]) -> bool:
+def within(source: str | None, networks: tuple[Network, ...]) -> bool:
+    """Whether the peer's address is in one of these networks. What is no address is in none."""
     try:
         address = ipaddress.ip_address(source or "")
     except ValueError:

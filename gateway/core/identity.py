@@ -4,7 +4,16 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from gateway.core.errors import Refusal
-from gateway.core.model import Certificate, CertificateState, Instance, InstanceState, Operator
+from gateway.core.model import (
+    Certificate,
+    CertificateState,
+    Instance,
+    InstanceState,
+)
+from gateway.core.operator_model import (
+    Operator,
+    OperatorState,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,4 +56,6 @@ def check_operator(operator: Operator | None) -> Operator:
     """The operator of the certificate must still be one. Raises Refusal."""
     if operator is None:
         raise Refusal("operator_forbidden", reason="operator_unknown")
+    if operator.state is not OperatorState.ACTIVE:
+        raise Refusal("operator_forbidden", reason="operator_revoked")
     return operator

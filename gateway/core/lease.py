@@ -63,6 +63,9 @@ class Plan:
 def choose_grant(rules: ProfileRules, order: Order) -> Grant:
     """The grant of this order, if it goes by that door and in that way. Raises Refusal `grant_refused`."""
     grant = rules.grants.get(order.grant)
+    if grant is None and order.grant in rules.revoked:
+        why = "The grant is revoked: an operator has to apply the profile anew"
+        raise Refusal("grant_refused", why, reason="grant_revoked", grant=order.grant)
     if grant is None:
         raise Refusal("grant_refused", grant=order.grant)
     if order.door is not None and order.door not in grant.doors:

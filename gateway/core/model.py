@@ -27,6 +27,19 @@ class TicketState(StrEnum):
     REVOKED = "revoked"
 
 
+class KeyState(StrEnum):
+    ACTIVE = "active"
+    DISABLED = "disabled"
+    COMPROMISED = "compromised"
+
+
+class KeyPurpose(StrEnum):
+    """What an upstream key is for. The key that cuts sessions off vends none, and the other way round."""
+
+    VEND = "vend"
+    REVOKE = "revoke"
+
+
 @dataclass(frozen=True, slots=True)
 class SealRecord:
     """How the master key is protected: `kind` names the seal, `parameters` what it needs, `wrapped` the wrapped key."""
@@ -56,17 +69,23 @@ class UpstreamKey:
     sealed_secret: bytes
     created_at: datetime
     created_by: str
+    purpose: KeyPurpose = KeyPurpose.VEND
+    state: KeyState = KeyState.ACTIVE
 
 
 @dataclass(frozen=True, slots=True)
 class Profile:
-    """What a kind of instance may have. `document` is the applied profile in plain values (core.profile reads it)."""
+    """What a kind of instance may have. `document` is the applied profile in plain values (core.profile reads it).
+
+    `revoked` says what of it was revoked since, and when (core.revocation reads it): applying it anew ends that.
+    """
 
     name: str
     version: int
     document: Mapping[str, Any]
     applied_at: datetime
     applied_by: str
+    revoked: Mapping[str, Any] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,7 +175,8 @@ class Lease:
 
     `role` is the assumed role, or the federated user. The credentials themselves are in `sealed_session` (a sealed
     `Session`): whoever asks for the same, by `plan_sha256`, is given the same. It is emptied when they are over. `held`
-    says what for the gateway keeps the session to itself ("calls"); None: it was given to the instance.
+    says what for the gateway keeps the session to itself ("calls"); None: it was given to the instance. One that was
+    revoked before its end has `revoked_at`: its instance is told to drop it, and the fence keeps AWS from honouring it.
     """
 
     id: str
@@ -172,11 +192,13 @@ class Lease:
     plan_sha256: str | None = None
     sealed_session: bytes | None = None
     held: str | None = None
+    revoked_at: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Flight:
-    """A mint that is under way, so that nobody begins the same one: `key` names what, `holder` is its lease.
+    """Something that is under way, so that nobody begins the same: `key` names what, `holder` who is at it. A mint has
+    its plan's hash and its lease; a turn (flows.turn) a name with a slash in it, and a random word.
 
     Whoever holds it has until `ends_at`; then it counts as lost.
     """
@@ -219,15 +241,6 @@ class Meter:
 
     id: str
     until: datetime
-
-
-@dataclass(frozen=True, slots=True)
-class Operator:
-    """A human. The first slice knows one role."""
-
-    name: str
-    role: str
-    created_at: datetime
 
 
 @dataclass(frozen=True, slots=True)

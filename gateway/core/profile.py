@@ -22,12 +22,14 @@ from gateway.core.profile_document import (
     AttestationDocument,
     ConditionsDocument,
     GrantDocument,
+    LaunchDocument,
     LimitsDocument,
     ProfileDocument,
     parse_duration,
 )
-from gateway.core.profile_faults import delivery_of, duration_faults, grant_faults
+from gateway.core.profile_faults import delivery_of, duration_faults, grant_faults, launch_faults
 from gateway.core.rate import Rate, parse_rate
+from gateway.core.servers import LaunchPlan
 from gateway.wire.messages import parse_instant
 from gateway.wire.strict import Malformed, decode
 
@@ -71,12 +73,16 @@ class Grant:
 
 @dataclass(frozen=True, slots=True)
 class ProfileRules:
-    """A profile, valid by construction."""
+    """A profile, valid by construction. Without `launch`, nothing is launched by it. `revoked` are names of grants that
+    it had, and has not any more.
+    """
 
     name: str
     upstream: str
     attestation: Rules
     grants: Mapping[str, Grant]
+    launch: LaunchPlan | None = None
+    revoked: frozenset[str] = frozenset()
 
 
 def read(document: Mapping[str, Any], *, source_address: bool) -> ProfileRules:
@@ -88,6 +94,8 @@ def read(document: Mapping[str, Any], *, source_address: bool) -> ProfileRules:
     faults: list[str] = []
     try:
         written = decode(ProfileDocument, document)
+        if written.launch:
+            faults += [f"launch.{fault}" for fault in launch_faults(written.launch, written.attestation)]
     except Malformed as malformed:
         faults += malformed.faults
     grants = document.get("grants")
@@ -106,7 +114,8 @@ def read(document: Mapping[str, Any], *, source_address: bool) -> ProfileRules:
     if faults:
         raise Refusal("profile_invalid", "; ".join(faults), faults=tuple(faults))
     rules = _attestation(written.attestation, source_address)
-    return ProfileRules(written.name, written.upstream, rules, {grant.name: _grant(grant) for grant in written.grants})
+    grants_by_name = {grant.name: _grant(grant) for grant in written.grants}
+    return ProfileRules(written.name, written.upstream, rules, grants_by_name, _launch(written.launch))
 
 
 def normal(document: Mapping[str, Any]) -> dict[str, Any]:
@@ -157,6 +166,20 @@ def _grant(written: GrantDocument) -> Grant:
         presign=parse_duration(written.presign) if written.presign else None,
         unsigned_payload=written.unsigned_payload,
         limits=_limits(written.limits) if written.limits else None,
+    )
+
+
+def _launch(written: LaunchDocument | None) -> LaunchPlan | None:
+    if written is None:
+        return None
+    return LaunchPlan(
+        image=written.image,
+        region=written.region,
+        type=written.type,
+        subnet=written.subnet,
+        security_groups=written.security_groups,
+        tags=written.tags,
+        user_data=written.user_data,
     )
 
 

@@ -16,6 +16,7 @@ POLICY_ARN = r"arn:aws[a-z-]*:iam::([0-9]{12}|aws):policy/[A-Za-z0-9_+=,.@/-]{1,
 DURATION = r"[1-9][0-9]{0,5}[smh]"
 CLOCK = r"([01][0-9]|2[0-3]):[0-5][0-9]"
 ACTION = r"\*|[A-Za-z0-9-]{1,64}:[A-Za-z0-9*?]{1,128}"
+INSTANCE_TYPE = r"[a-z0-9-]{1,24}\.[a-z0-9-]{1,24}"
 BINDS = ("public_ip", "private_ip", "vpc")
 
 
@@ -102,12 +103,26 @@ class GrantDocument:
 
 
 @dataclass(frozen=True, slots=True)
+class LaunchDocument:
+    """How `server launch` launches such an instance. `user_data` is what it boots with beside the gateway's line."""
+
+    image: str = text(pattern=IMAGE_ID)
+    region: str = text(pattern=REGION)
+    type: str = text(pattern=INSTANCE_TYPE)
+    subnet: str | None = text(pattern=r"subnet-[0-9a-f]{8,17}", default=None)
+    security_groups: tuple[str, ...] = text(pattern=r"sg-[0-9a-f]{8,17}", default=())
+    tags: Mapping[str, str] = field(default_factory=dict)
+    user_data: str = text(longest=15 * 1024, default="")
+
+
+@dataclass(frozen=True, slots=True)
 class ProfileDocument:
     """A profile as it is written."""
 
     name: str = text(pattern=NAME)
     upstream: str = text(pattern=NAME, default="main")
     attestation: AttestationDocument = field(default_factory=AttestationDocument)
+    launch: LaunchDocument | None = None
     grants: tuple[GrantDocument, ...] = ()
 
 

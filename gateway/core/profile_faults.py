@@ -12,7 +12,16 @@ from gateway.core.delivery import PROXY, TOKEN, Delivery
 from gateway.core.policy import document as policies
 from gateway.core.policy.intersect import minified
 from gateway.core.policy.patterns import VARIABLE
-from gateway.core.profile_document import ACTION, ConditionsDocument, DeliverDocument, GrantDocument, parse_duration
+from gateway.core.profile_document import (
+    ACTION,
+    AttestationDocument,
+    ConditionsDocument,
+    DeliverDocument,
+    GrantDocument,
+    LaunchDocument,
+    parse_duration,
+)
+from gateway.core.servers import tag_faults, user_data_faults
 from gateway.wire.messages import parse_instant
 from gateway.wire.strict import Malformed, decode
 
@@ -154,6 +163,15 @@ def _condition_faults(conditions: ConditionsDocument) -> Iterator[str]:
         yield "hours.days: no day at all"
     if conditions.attested_within is not None:
         yield from duration_faults("attested_within", conditions.attested_within)
+
+
+def launch_faults(written: LaunchDocument, attested: AttestationDocument) -> Iterator[str]:
+    """What is wrong with `launch` beside its form: what it makes has to be able to enrol."""
+    for name, allowed in (("image", attested.images), ("region", attested.regions)):
+        if allowed and getattr(written, name) not in allowed:
+            yield f"{name}: is not among attestation.{name}s, so that it could not enrol"
+    yield from (f"tags: {fault}" for fault in tag_faults(written.tags))
+    yield from (f"user_data: {fault}" for fault in user_data_faults(written.user_data))
 
 
 def duration_faults(name: str, written: str) -> Iterator[str]:

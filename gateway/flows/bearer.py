@@ -55,6 +55,7 @@ class Bearer:
             expires_at=min(now + LIFE, identity.certificate.not_after),
         )
         call.object = f"token/{accessor(row)}"
+        call.present("token", plain)
 
         def unit(tx: Transaction) -> None:
             demand_standing(tx, identity, superseded_too=False)
@@ -67,20 +68,22 @@ class Bearer:
         self._journal.write(call, unit)
         return Given(Secret(plain), row)
 
-    def check(self, identity: Identity, presented: Secret) -> BearerToken:
+    def check(self, call: Call, identity: Identity, presented: Secret) -> BearerToken:
         """The record of the token that was presented, which must be of this instance and of this certificate."""
+        _name(call, presented)
         with self._store.read() as tx:
             return self._found(tx, identity, presented)
 
     def read(self, call: Call, identity: Identity, presented: Secret) -> BearerToken:
         """`check`, recorded: for who wants to know what a token is good for."""
-        row = self.check(identity, presented)
+        row = self.check(call, identity, presented)
         call.object = f"token/{accessor(row)}"
         self._journal.allow(call)
         return row
 
     def revoke(self, call: Call, identity: Identity, presented: Secret) -> None:
         """Forget the token that was presented."""
+        _name(call, presented)
 
         def unit(tx: Transaction) -> None:
             row = self._found(tx, identity, presented)
@@ -102,6 +105,12 @@ class Bearer:
         if row.expires_at <= self._clock():
             raise Refusal("token_refused", reason="token_expired", token=accessor(row))
         return row
+
+
+def _name(call: Call, presented: Secret) -> None:
+    with presented as plain:
+        if plain:
+            call.present("token", plain)
 
 
 def accessor(row: BearerToken) -> str:

@@ -21,12 +21,13 @@ from gateway.core.actions.router import route
 from gateway.core.errors import Refusal
 from gateway.core.identity import Identity
 from gateway.core.lease import Order
+from gateway.core.model import Lease
 from gateway.core.policy.engine import Policy, Question, compile_policy, decide
 from gateway.core.profile import Grant
 from gateway.flows.dummy_keys import DummyKeys, pairs
 from gateway.flows.identify import demand_standing
 from gateway.flows.journal import Call
-from gateway.flows.vend import Asked, Vend
+from gateway.flows.vend import Asked, Vend, demand_lease
 from gateway.ports import Catalog, Clock, Endpoints, Models, Transaction
 from gateway.wire import calls
 from gateway.wire.sigv4 import NOTHING_SHA256, UNSIGNED_PAYLOAD, SigV4Error, verify
@@ -166,11 +167,13 @@ class Calls:
         way = way_of(understood.routed, way, facts)
         return Decided(asked, call, understood, way, {**facts, "way": way})
 
-    def demand_current(self, tx: Transaction, decided: Decided) -> None:
+    def demand_current(self, tx: Transaction, decided: Decided, lease: Lease | None = None) -> None:
         """Once more, in the transaction that records the decision: the instance stands, and its profile is the one that
-        was decided by, for a mint may have taken seconds. Raises Refusal.
+        was decided by, for a mint may have taken seconds; and the `lease` that signed was not revoked. Raises Refusal.
         """
         demand_standing(tx, decided.asked.identity)
+        if lease is not None:
+            demand_lease(tx, lease)
         if not self._vend.is_current(tx, decided.asked):
             raise Refusal("conflict", "The profile was applied anew meanwhile", reason="profile_changed")
 

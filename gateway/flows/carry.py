@@ -65,7 +65,7 @@ class Carry:
         signed = self._signer.sign(decided, self._clock(), framed=True)
 
         def unit(tx: Transaction) -> None:
-            self._calls.demand_current(tx, decided)
+            self._calls.demand_current(tx, decided, signed.lease)
             charge(tx, decided, 0, self._clock())
             tx.audit.append(journal_call.event(Kind.DECISION, **decided.facts, **signed.facts))
             tx.audit.append(journal_call.event(Kind.INTENT, reason="asked"))  # `audit verify` finds one without an end

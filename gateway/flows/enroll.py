@@ -29,6 +29,7 @@ from gateway.core.attest.ec2 import Claims, read
 from gateway.core.audit import Kind
 from gateway.core.errors import Refusal
 from gateway.core.model import Certificate, CertificateState, Instance, InstanceState, Nonce, Ticket, TicketState
+from gateway.core.revocation import is_stopped, key_revoked_at
 from gateway.flows.issue import Issue, answer
 from gateway.flows.journal import Call, Journal
 from gateway.flows.vault import UpstreamKeys
@@ -102,6 +103,10 @@ class Enroll:
     def _examine(self, call: Call, request: messages.EnrollRequest, now: datetime) -> _Applicant:
         if (request.ticket is None) == (request.proof is None):
             raise Refusal("malformed_request", "Send either a ticket or a proof")
+        if request.ticket is not None:
+            call.present("ticket", request.ticket.encode())
+        if request.proof is not None:
+            call.present("nonce", request.proof.nonce.encode())
         try:
             csr = certificate_request.read(request.csr)
         except CsrRefused as refused:
@@ -122,6 +127,8 @@ class Enroll:
             applied = tx.profiles.get(name=wanted)
         if applied is None:
             raise Refusal("evidence_refused", reason="profile_missing", profile=wanted)
+        if is_stopped(applied):
+            raise Refusal("evidence_refused", reason="profile_revoked", profile=wanted)
         rules = profile.read(applied.document, source_address=self._rules.source_address)
         # A machine that comes back may be old; it must only still be the one that was launched.
         asked = rules.attestation if ticket else replace(rules.attestation, max_age=None)
@@ -213,7 +220,8 @@ def _ticket_check(
 
     def check(tx: Transaction) -> Ticket | None:
         found = check_ticket(tx.tickets.get(sha256=sha256), name.instance_id, key_sha256, now)
-        check_newcomer(tx.instances.get(id=name.uri), found, key_sha256, now)
+        known = tx.instances.get(id=name.uri)
+        check_newcomer(known, found, key_sha256, now, key_revoked_at=_key_revoked_at(tx, known))
         if found.state is TicketState.REDEEMED:
             _given(tx, found, name, now)
         return found
@@ -240,7 +248,14 @@ def _return_check(
     def check(tx: Transaction) -> Ticket | None:
         if tx.nonces.get(sha256=spent.sha256):
             raise Refusal("proof_refused", reason="nonce_spent")
-        check_return(tx.instances.get(id=name.uri), key_sha256, now)
+        known = tx.instances.get(id=name.uri)
+        check_return(known, key_sha256, now, key_revoked_at=_key_revoked_at(tx, known))
         return None
 
     return check
+
+
+def _key_revoked_at(tx: Transaction, known: Instance | None) -> datetime | None:
+    if known is None:
+        return None
+    return key_revoked_at(tx.certificates.find(subject=known.id, state=CertificateState.REVOKED), known)

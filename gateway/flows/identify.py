@@ -2,18 +2,27 @@
 
 from gateway.core.errors import Refusal
 from gateway.core.identity import Identity, check_certificate, check_instance, check_operator
-from gateway.core.model import Certificate, CertificateState, InstanceState, Operator
+from gateway.core.model import (
+    Certificate,
+    CertificateState,
+    InstanceState,
+)
+from gateway.core.operator_model import (
+    Operator,
+)
 from gateway.flows.issue import presented
 from gateway.flows.journal import Call
-from gateway.ports import Clock, Store, Transaction
+from gateway.ports import Attempts, Clock, Store, Transaction
 
 
 class Identify:
     """Raises Refusal: 401 without, with an unknown, expired or replaced certificate, 403 for what is revoked."""
 
-    def __init__(self, store: Store, clock: Clock) -> None:
+    def __init__(self, store: Store, clock: Clock, attempts: Attempts | None = None) -> None:
+        """`attempts` slows down who shows certificates that are not ours to operators' doors. A valid one never is."""
         self._store = store
         self._clock = clock
+        self._attempts = attempts
 
     def instance(self, call: Call, der: bytes | None, *, superseded_too: bool = False) -> Identity:
         """The enrolled instance whose certificate (DER, from the TLS socket) this is."""
@@ -21,12 +30,21 @@ class Identify:
             certificate = self._certificate(tx, call, der, "instance", superseded_too)
             return check_instance(tx.instances.get(id=certificate.subject), certificate)
 
-    def operator(self, call: Call, der: bytes | None) -> Operator:
+    def operator(self, call: Call, der: bytes | None, *, superseded_too: bool = False) -> Operator:
         """The operator whose certificate this is."""
         with self._store.read() as tx:
-            certificate = self._certificate(tx, call, der, "operator", False)
+            return self.operator_in(tx, call, der, superseded_too=superseded_too)
+
+    def operator_in(self, tx: Transaction, call: Call, der: bytes | None, *, superseded_too: bool = False) -> Operator:
+        """The same, in a transaction."""
+        try:
+            certificate = self._certificate(tx, call, der, "operator", superseded_too)
             name = certificate.subject.rpartition("/")[2]
             return check_operator(tx.operators.get(name=name))
+        except Refusal as refusal:
+            if self._attempts and refusal.code == "certificate_unknown":
+                self._attempts.failed(call.source)
+            raise
 
     def _certificate(
         self, tx: Transaction, call: Call, der: bytes | None, kind: str, superseded_too: bool

@@ -12,13 +12,15 @@ from certs.names import OperatorName
 from certs.profiles import OPERATOR
 from gateway.core.audit import Kind
 from gateway.core.errors import Refusal
-from gateway.core.model import CertificateState, Operator, SealRecord, Signer
+from gateway.core.model import SealRecord, Signer
+from gateway.core.operator_model import Operator, OperatorState
+from gateway.core.rights import ADMINISTRATOR
 from gateway.flows.issue import BACKDATE, Issue, sign
 from gateway.flows.journal import Call, Journal
+from gateway.flows.operators import put_in_force
 from gateway.ports import Clock, RandomBytes, Store, Transaction, Vault
 from gateway.wire.secret import Secret
 
-ADMINISTRATOR = "administrator"
 ROOT_LIFE = timedelta(days=3650)
 ISSUER_LIFE = timedelta(days=1825)
 OPERATOR_LIFE = timedelta(hours=12)
@@ -74,7 +76,9 @@ class Initialize:
 
         def unit(tx: Transaction) -> None:
             added = tx.seals.add(seal) and all(tx.signers.add(signer) for signer in signers)
-            added = added and tx.operators.add(Operator(operator, ADMINISTRATOR, now))
+            added = added and tx.operators.add(
+                Operator(operator, {"roles": [ADMINISTRATOR]}, 1, OperatorState.ACTIVE, now, "")
+            )
             if not (added and tx.certificates.add(made)):
                 raise Refusal("conflict", "This store has a gateway in it already")
             tx.audit.append(call.event(Kind.DECISION, operator=operator, serial=made.serial))
@@ -91,7 +95,10 @@ class Initialize:
 
 
 class CertifyOperator:
-    """A new certificate for an operator whose old one ran out, made on the gateway's host by who can unseal it."""
+    """A new certificate for an operator whose old one ran out, made on the gateway's host by who can unseal it.
+
+    Who can do that owns the gateway: it is the way in when every administrator is locked out.
+    """
 
     def __init__(self, store: Store, journal: Journal, issue: Issue, clock: Clock) -> None:
         self._store = store
@@ -99,23 +106,38 @@ class CertifyOperator:
         self._issue = issue
         self._clock = clock
 
-    def run(self, call: Call, trust_domain: str, operator: str, operator_csr: str) -> Initialized:
-        """Certify the key of the CSR; certificates that the operator had before are out of force. Raises Refusal."""
+    def run(
+        self, call: Call, trust_domain: str, operator: str, operator_csr: str, *, administrator: bool = False
+    ) -> Initialized:
+        """Certify the key of the CSR; certificates that the operator had before are out of force. Raises Refusal.
+
+        `administrator`: the operator becomes one, without conditions, and is made if there is none of this name.
+        """
         now = self._clock()
         request = csr.read(operator_csr)
         name = OperatorName(trust_domain, operator)
         made = self._issue.certificate("services", OPERATOR, name, request.public_key, now, OPERATOR_LIFE)
 
         def unit(tx: Transaction) -> None:
-            if tx.operators.get(name=operator) is None:
-                raise Refusal("operator_forbidden", f"No operator is named {operator!r}")
-            for old in tx.certificates.find(subject=made.subject, state=CertificateState.ACTIVE):
-                superseded = replace(old, state=CertificateState.SUPERSEDED, successor=made.serial)
-                if not tx.certificates.swap(old, superseded):
-                    raise Refusal("conflict")
-            if not tx.certificates.add(made):
-                raise Refusal("conflict")
-            tx.audit.append(call.event(Kind.DECISION, operator=operator, serial=made.serial))
+            found = tx.operators.get(name=operator)
+            if found is not None and found.state is not OperatorState.ACTIVE:
+                raise Refusal("operator_forbidden", f"{operator!r} is revoked, for good", reason="operator_revoked")
+            if administrator:
+                self._raise(tx, operator, found)
+            elif found is None:
+                raise Refusal("operator_unknown", f"No operator is named {operator!r}")
+            put_in_force(tx, made)
+            event = call.event(Kind.DECISION, operator=operator, serial=made.serial, administrator=administrator)
+            tx.audit.append(event)
 
         self._journal.write(call, unit)
         return Initialized(self._issue.certificate_of("root"), self._issue.certificate_of("services"), made.der)
+
+    def _raise(self, tx: Transaction, name: str, found: Operator | None) -> None:
+        document = {"roles": [ADMINISTRATOR]}
+        if found is None:
+            done = tx.operators.add(Operator(name, document, 1, OperatorState.ACTIVE, self._clock(), ""))
+        else:
+            done = tx.operators.swap(found, replace(found, document=document, version=found.version + 1))
+        if not done:
+            raise Refusal("conflict")

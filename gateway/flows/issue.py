@@ -8,7 +8,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from certs import authority, chain, keys
-from certs.names import InstanceName, OperatorName, ServerNames
+from certs.names import Name as CertifiedName
 from certs.profiles import Profile as CertificateProfile
 from gateway.core.errors import Refusal
 from gateway.core.model import Certificate, Signer
@@ -74,7 +74,7 @@ class Issue:
         self,
         issuer_name: str,
         profile: CertificateProfile,
-        name: InstanceName | OperatorName | ServerNames,
+        name: CertifiedName,
         public_key: ec.EllipticCurvePublicKey,
         now: datetime,
         life: timedelta,
@@ -91,7 +91,7 @@ def sign(
     issuer_name: str,
     root: bytes,
     profile: CertificateProfile,
-    name: InstanceName | OperatorName | ServerNames,
+    name: CertifiedName,
     public_key: ec.EllipticCurvePublicKey,
     serial: int,
     now: datetime,

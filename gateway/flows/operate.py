@@ -1,14 +1,23 @@
 """What operators do: tickets, looking at instances, reading the audit log. Each leaves one decision."""
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any
 
 from gateway.core.audit import Kind
 from gateway.core.errors import Refusal
-from gateway.core.model import Certificate, CertificateState, Instance, InstanceState, Ticket
+from gateway.core.model import (
+    Certificate,
+    CertificateState,
+    Instance,
+    InstanceState,
+    Lease,
+    Ticket,
+    TicketState,
+)
+from gateway.core.revocation import is_stopped
 from gateway.flows.journal import Call, Journal
 from gateway.flows.revoke import find_instance
 from gateway.ports import Clock, RandomBytes, Store, Transaction
@@ -16,7 +25,6 @@ from gateway.wire.messages import instant
 
 TICKET_LIFE = timedelta(minutes=15)
 REENROLL = timedelta(minutes=15)
-AUDIT_PAGE = 1000
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -50,10 +58,16 @@ class Operate:
             expires_at=now + life,
         )
         call.object = f"ticket/{ticket.id}"
+        call.present("ticket", secret.encode())
 
         def unit(tx: Transaction) -> None:
-            if tx.profiles.get(name=profile_name) is None:
+            applied = tx.profiles.get(name=profile_name)
+            if applied is None:
                 raise Refusal("profile_unknown")
+            if is_stopped(applied):
+                raise Refusal(
+                    "profile_unknown", "The profile is revoked: apply it anew first", reason="profile_revoked"
+                )
             if not tx.tickets.add(ticket):
                 raise Refusal("conflict")
             tx.audit.append(
@@ -65,16 +79,51 @@ class Operate:
         self._journal.write(call, unit)
         return IssuedTicket(secret, ticket)
 
-    def instances(self, call: Call, *, after: str | None, limit: int) -> list[Instance]:
-        """A page of instances by id."""
-        self._journal.allow(call)
+    def instances(self, call: Call, *, after: str | None, limit: int, **equal: str) -> list[Instance]:
+        """A page of instances by id: those whose fields equal `equal`."""
+        self._journal.allow(call, **equal)
+        found: list[Instance] = []
         with self._store.read() as tx:
-            return list(tx.instances.find(after=after, limit=limit))
+            while len(found) < limit:
+                rows = tx.instances.find(after=after, limit=limit, **_typed(equal, InstanceState))
+                found += filter(call.sees, rows)
+                if len(rows) < limit:
+                    break
+                after = rows[-1].id
+        return found[:limit]
+
+    def certificates(self, call: Call, named: str, *, after: str | None, limit: int, **equal: str) -> list[Certificate]:
+        """A page of an instance's certificates by serial number."""
+        with self._store.read() as tx:
+            call.object = find_instance(tx, named, call.sees).id
+        self._journal.allow(call, **equal)
+        with self._store.read() as tx:
+            typed = _typed(equal, CertificateState)
+            return list(tx.certificates.find(after=after, limit=limit, subject=call.object, **typed))
+
+    def tickets(self, call: Call, *, after: str | None, limit: int, **equal: str) -> list[Ticket]:
+        """A page of tickets, in no order that means anything. What they were is all there is: no secret is kept."""
+        self._journal.allow(call, **equal)
+        with self._store.read() as tx:
+            return list(tx.tickets.find(after=after, limit=limit, **_typed(equal, TicketState)))
+
+    def leases(
+        self, call: Call, *, after: str | None, limit: int, live: bool, instance: str | None, **equal: str
+    ) -> list[Lease]:
+        """A page of leases by id; of one instance, if one is named, and only those that are `live`."""
+        if instance is not None:
+            with self._store.read() as tx:
+                equal = {**equal, "instance": find_instance(tx, instance, call.sees).id}
+        self._journal.allow(call, live=live, **equal)
+        with self._store.read() as tx:
+            if live:
+                return list(tx.leases.find_live(self._clock(), revoked_too=False, after=after, limit=limit, **equal))
+            return list(tx.leases.find(after=after, limit=limit, **equal))
 
     def instance(self, call: Call, named: str) -> tuple[Instance, list[Certificate], list[dict[str, Any]]]:
         """One instance, its certificates, and the leases that AWS still honours."""
         with self._store.read() as tx:
-            found = find_instance(tx, named)
+            found = find_instance(tx, named, call.sees)
             certificates = list(tx.certificates.find(subject=found.id))
             leases = [
                 {"lease": lease.id, "grant": lease.grant, "role": lease.role, "until": instant(lease.expires_at)}
@@ -89,7 +138,7 @@ class Operate:
         until = self._clock() + REENROLL
 
         def unit(tx: Transaction) -> None:
-            found = find_instance(tx, named)
+            found = find_instance(tx, named, call.sees)
             call.object = found.id
             if found.state is InstanceState.REVOKED:
                 raise Refusal("instance_revoked")
@@ -104,28 +153,26 @@ class Operate:
         self._journal.write(call, unit)
         return until
 
-    def audit_lines(self, call: Call, after: Mapping[str, int], limit: int) -> list[tuple[str, int, str, str]]:
-        """A page of the audit log behind the positions `after`: rows (chain, seq, line, hash)."""
-        self._journal.allow(call, after=dict(after))
-        with self._store.read() as tx:
-            return list(tx.audit.lines(after, min(limit, AUDIT_PAGE)))
-
     def status(self, call: Call) -> dict[str, Any]:
         """Counts and dates that tell whether all is well."""
         self._journal.allow(call)
         with self._store.read() as tx:
-            instances = tx.instances.find()
+            instances = {state.value: tx.instances.count(state=state) for state in InstanceState}
             crl = tx.crls.get(issuer="instances")
             keys = tx.upstream_keys.find()
             heads = tx.audit.heads()
-            active = tx.certificates.find(kind="instance", state=CertificateState.ACTIVE)
+            active = tx.certificates.count_in_force("instance", self._clock())
         return {
             "at": instant(self._clock()),
-            "instances": {state.value: sum(1 for row in instances if row.state is state) for state in InstanceState},
-            "certificates_active": sum(1 for row in active if row.not_after >= self._clock()),
+            "instances": instances,
+            "certificates_active": active,
             "upstream_keys": [
                 {"name": key.name, "account": key.account, "access_key_id": key.access_key_id} for key in keys
             ],
             "crl": {"number": crl.number, "next_update": instant(crl.next_update)} if crl else None,
             "audit": {head.chain: {"records": head.seq, "hash": head.hash} for head in heads},
         }
+
+
+def _typed(equal: Mapping[str, str], state: Callable[[str], object]) -> dict[str, Any]:
+    return {name: state(value) if name == "state" else value for name, value in equal.items()}

@@ -8,29 +8,9 @@ from gateway.core import profile
 from gateway.core.audit import Kind
 from gateway.core.errors import Refusal
 from gateway.core.model import Profile, ProfileVersion
+from gateway.core.precondition import ANYTHING, Expected
 from gateway.flows.journal import Call, Journal
-from gateway.ports import Clock, Store, Transaction
-
-
-@dataclass(frozen=True, slots=True)
-class Expected:
-    """Which version must be in force for a change to happen (RFC 9110, section 13.1). Neither: any, or none.
-
-    `versions` are those of If-Match, and None is its `*`, any version at all; `absent` is If-None-Match with `*`.
-    """
-
-    versions: frozenset[int | None] = frozenset()
-    absent: bool = False
-
-    def demand(self, before: Profile | None) -> None:
-        """Raises Refusal `precondition_failed`."""
-        there = before is not None and (before.version in self.versions or None in self.versions)
-        if (self.versions and not there) or (self.absent and before is not None):
-            now = f"Version {before.version} is in force" if before else "No version is in force"
-            raise Refusal("precondition_failed", now)
-
-
-ANYTHING = Expected()
+from gateway.ports import Clock, SecretDetector, Store, Transaction
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,11 +27,18 @@ class Applied:
 class Profiles:
     """Raises Refusal."""
 
-    def __init__(self, store: Store, journal: Journal, clock: Clock, *, source_address: bool) -> None:
+    def __init__(
+        self, store: Store, journal: Journal, detector: SecretDetector, clock: Clock, *, source_address: bool
+    ) -> None:
         self._store = store
         self._journal = journal
+        self._detector = detector
         self._clock = clock
         self._source_address = source_address
+
+    def vet(self, name: str, document: Mapping[str, Any]) -> None:
+        """Raises Refusal for a document that would not be applied, whatever is in force."""
+        self._read(name, profile.normal(document))
 
     def apply(
         self,
@@ -112,6 +99,9 @@ class Profiles:
         if rules.name != name:
             fault = "name: differs from the name in the path"
             raise Refusal("profile_invalid", fault, faults=(fault,))
+        if rules.launch and (found := self._detector(rules.launch.user_data)):
+            faults = tuple(f"launch.user_data: {each}" for each in found)
+            raise Refusal("profile_invalid", "; ".join(faults), reason="user_data_refused", faults=faults)
         return rules
 
     def _put(
@@ -129,10 +119,10 @@ class Profiles:
             fault = f"upstream: no upstream key is named {rules.upstream!r}"
             raise Refusal("upstream_key_unknown", fault, faults=(fault,))
         before = tx.profiles.get(name=rules.name)
-        expected.demand(before)
+        expected.demand(before.version if before else None)
         number, now = before.version + 1 if before else 1, self._clock()
         after = Profile(rules.name, number, dict(document), now, call.subject or "")
-        changed = before is None or profile.normal(before.document) != after.document
+        changed = before is None or before.revoked is not None or profile.normal(before.document) != after.document
         if before is not None and not changed:
             after = before
         if changed and not dry_run:

@@ -89,7 +89,7 @@ class Sign:
         size = _size(decided)
 
         def unit(tx: Transaction) -> None:
-            self._calls.demand_current(tx, decided)
+            self._calls.demand_current(tx, decided, signed.lease)
             charge(tx, decided, size, self._clock())
             facts = {**decided.facts, **signed.facts, "bytes": size}
             tx.audit.append(journal_call.event(Kind.DECISION, **facts, **more))

@@ -91,6 +91,10 @@ def _look_up(tx: Transaction, identity: Identity) -> Instance | None:
         raise _untrusted("serial_used_twice")
     if known is not None:
         check_instance(known, identity.certificate)
+    if seen is None:  # revoked with its key: another certificate of this key brings nobody back
+        key = identity.certificate.key_sha256
+        revoked = tx.certificates.find(subject=identity.instance.id, state=CertificateState.REVOKED)
+        seen = next((each for each in revoked if each.key_sha256 == key), None)
     if seen is not None and seen.state is CertificateState.REVOKED:
         raise Refusal("certificate_revoked")
     return known if seen else None

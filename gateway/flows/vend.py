@@ -18,7 +18,7 @@ from gateway.core.lease import Order, Plan, choose_grant, is_alive, is_fresh, pl
 from gateway.core.model import Flight, Lease, Session, SessionRequest
 from gateway.core.profile import ProfileRules
 from gateway.flows.applied import Applied
-from gateway.flows.identify import demand_standing, stands
+from gateway.flows.identify import demand_standing
 from gateway.flows.journal import Call, Journal
 from gateway.flows.vault import SealedSessions, UpstreamKeys
 from gateway.ports import Clock, OpenableKey, RandomBytes, Store, Transaction, Upstream
@@ -121,7 +121,7 @@ class Vend:
         return self._get(asked, lease)
 
     def rules(self, identity: Identity) -> ProfileRules:
-        """The caller's profile. Raises Refusal `grant_refused` when it is gone."""
+        """The caller's profile. Raises Refusal `grant_refused` when it is gone, or was revoked."""
         with self._store.read() as tx:
             return self._applied.rules(tx, identity)
 
@@ -172,7 +172,7 @@ class Vend:
         session = self._sealed.open(lease)
 
         def unit(tx: Transaction) -> None:
-            demand_standing(tx, asked.identity, reason=BEHIND_ITS_BACK)
+            self._demand(tx, asked, lease)
             tx.audit.append(asked.call.event(Kind.DECISION, reason=reason, **_facts(lease)))
 
         if not asked.plan.held:
@@ -182,7 +182,7 @@ class Vend:
     def _take_off(self, tx: Transaction, *, asked: Asked, request: SessionRequest, lease_id: str) -> bool:
         """Decide, and begin the mint, unless someone else is at the same one or has just ended it."""
         call, plan, now = asked.call, asked.plan, self._clock()
-        demand_standing(tx, asked.identity, reason=BEHIND_ITS_BACK)
+        self._demand(tx, asked)
         newest = _newest(tx, asked, now)
         if newest is not None and is_fresh(newest, now):
             return False
@@ -210,6 +210,7 @@ class Vend:
 
     def _mint(self, asked: Asked, request: SessionRequest, lease_id: str, before: Lease | None) -> Vended:
         """Ask STS, seal what comes, record it. While STS cannot be asked, `before` is given for as long as it lives."""
+        begun = self._clock()
         try:
             session = self._upstream.session(asked.key, request)
             _demand_length(session, self._clock() + asked.plan.duration, lease_id)
@@ -234,29 +235,52 @@ class Vend:
             sealed_session=self._sealed.seal(lease_id, asked.plan.sha256, session),
             held="calls" if asked.plan.held else None,
         )
-        if not self._journal.write(asked.call, lambda tx: self._settle(tx, asked, lease)):
+        if refused := self._journal.write(asked.call, lambda tx: self._settle(tx, asked, lease, begun)):
             # The session exists at AWS but was given to nobody; the lease stays on record until it ends.
-            raise Refusal("instance_revoked", reason=BEHIND_ITS_BACK, lease=lease_id)
+            raise Refusal(refused.code, refused.detail, reason=BEHIND_ITS_BACK, lease=lease_id)
         return Vended(lease, session)
 
     def _give_before(self, asked: Asked, lease_id: str, before: Lease, why: str) -> Vended:
         def unit(tx: Transaction) -> None:
             _land(tx, asked, lease_id)
-            demand_standing(tx, asked.identity, reason=BEHIND_ITS_BACK)
+            self._demand(tx, asked, before)
             tx.audit.append(asked.call.event(Kind.OUTCOME, reason="vended_while_aws_away", why=why, **_facts(before)))
 
         self._journal.write(asked.call, unit)
         return Vended(before, self._sealed.open(before))
 
-    def _settle(self, tx: Transaction, asked: Asked, lease: Lease) -> bool:
-        """Record the lease; True when the caller may still have it at this moment."""
+    def _settle(self, tx: Transaction, asked: Asked, lease: Lease, begun: datetime) -> Refusal | None:
+        """Record the lease; the refusal when the caller may not have it any more."""
         _land(tx, asked, lease.id)
-        standing = stands(tx, asked.identity)
-        if not tx.leases.add(lease if standing else replace(lease, sealed_session=None)):
+        refused = None
+        try:
+            self._demand(tx, asked)
+            self._keys.demand_uncut(tx, asked.key, lease, begun)
+        except Refusal as refusal:
+            refused = refusal
+        kept = replace(lease, sealed_session=None, revoked_at=lease.issued_at) if refused else lease
+        if not tx.leases.add(kept):
             raise Refusal("conflict")
-        if standing:
+        if refused is None:
             tx.audit.append(asked.call.event(Kind.OUTCOME, reason="held" if lease.held else "vended", **_facts(lease)))
-        return standing
+        return refused
+
+    def _demand(self, tx: Transaction, asked: Asked, lease: Lease | None = None) -> None:
+        """Nothing was revoked meanwhile: not the instance, not the grant or its profile, not the lease that is there.
+        Raises Refusal.
+        """
+        demand_standing(tx, asked.identity, reason=BEHIND_ITS_BACK)
+        if asked.plan.grant.name in (rules := self._applied.rules(tx, asked.identity)).revoked:
+            choose_grant(rules, Order(asked.plan.grant.name))
+        if lease is not None:
+            demand_lease(tx, lease)
+
+
+def demand_lease(tx: Transaction, lease: Lease) -> None:
+    """The lease was not revoked, in the transaction that gives it, or what was signed with it. Raises Refusal."""
+    found = tx.leases.get(id=lease.id)
+    if found is None or found.revoked_at is not None:
+        raise Refusal("conflict", "The session was revoked at this moment", reason="lease_revoked", lease=lease.id)
 
 
 def _newest(tx: Transaction, asked: Asked, now: datetime) -> Lease | None:
@@ -282,6 +306,7 @@ def _facts(lease: Lease) -> dict[str, Any]:
         "grant": lease.grant,
         "lease": lease.id,
         "access_key_id": lease.access_key_id,
+        "upstream": lease.upstream,
         "expires_at": messages.instant(lease.expires_at),
     }
 

@@ -1,12 +1,16 @@
 """The native routes of the instance listener, as its OpenAPI document describes them; docs/api.md says it in words."""
 
+import json
 from functools import cache
 from importlib.metadata import version
 
+from gateway.web.checkpoint_api import After
 from gateway.web.openapi import JSON, Route, document
+from gateway.web.watch import Known
 from gateway.wire import calls, messages
+from gateway.wire.checkpoint import CheckpointAnswer
 
-UPSTREAM = ("upstream_key_unknown", "upstream_refused", "upstream_unavailable")
+UPSTREAM = ("upstream_key_unknown", "upstream_key_disabled", "upstream_refused", "upstream_unavailable")
 
 ROUTES = (
     Route("GET", "/livez", "Whether the worker answers", status=204),
@@ -44,12 +48,15 @@ ROUTES = (
             "presign_refused", "body_required", "grant_refused", "conflict", "too_many_requests", *UPSTREAM,
         ),
     ),
-    Route("GET", "/v1/watch", "Waits for at most 25 seconds for the instance's revocation", status=204,
-          certificate=True),
+    Route("GET", "/v1/checkpoint", "The latest checkpoint of the audit log", answers=CheckpointAnswer, certificate=True,
+          codes=("checkpoint_unknown",), query=After),
+    Route("GET", "/v1/watch", "Waits for at most 25 seconds for what is revoked of the instance", status=204,
+          certificate=True, query=Known, drops=messages.WatchAnswer),
 )  # fmt: skip
 
 
 @cache
 def instance_document() -> bytes:
     """The OpenAPI document of the instance listener's native API; it is made once in each process."""
-    return document("TrustedGateway, instance listener", version("trusted-gateway"), ROUTES)
+    found = document("TrustedGateway, instance listener", version("trusted-gateway"), ROUTES)
+    return json.dumps(found, separators=(",", ":")).encode()

@@ -3,12 +3,14 @@
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from flask import Flask, Response, jsonify
+from flask import Flask, Response, jsonify, request
 
 from gateway.core.audit import Name
 from gateway.flows.journal import Journal
 from gateway.flows.publish import Publish
 from gateway.web.exchange import make_app
+
+METRICS_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
 
 def public_app(journal: Journal, publish: Publish, root_pem: str) -> Flask:
@@ -26,8 +28,8 @@ def public_app(journal: Journal, publish: Publish, root_pem: str) -> Flask:
     return app
 
 
-def local_app(journal: Journal, health: Callable[[], Mapping[str, Any]]) -> Flask:
-    """GET /livez: the process answers. GET /readyz and /healthz: the store answers, too; how memory is protected."""
+def local_app(journal: Journal, health: Callable[[], Mapping[str, Any]], metrics: Callable[[], bytes]) -> Flask:
+    """GET /livez: the process answers. GET /readyz and /healthz: what it depends on does, too. GET /metrics."""
     app = make_app("local", journal, Name.OPERATOR_REQUEST_REFUSE)
 
     @app.get("/livez")
@@ -38,6 +40,12 @@ def local_app(journal: Journal, health: Callable[[], Mapping[str, Any]]) -> Flas
     @app.get("/healthz")
     def healthz() -> tuple[Response, int]:
         found = health()
+        if request.environ["trusted_gateway.draining"]:
+            found = {**found, "ready": False, "status": "draining"}
         return jsonify(found), 200 if found["ready"] else 503
+
+    @app.get("/metrics")
+    def metrics_text() -> Response:
+        return Response(metrics(), content_type=METRICS_TYPE)
 
     return app

@@ -114,7 +114,7 @@ def add_vault(app: Flask, journal: Journal, identify: Identify, bearer: Bearer, 
             raise MethodNotAllowed(valid_methods=["GET", "POST", "PUT"])
         with asked(journal, Name.INSTANCE_CREDENTIALS_VEND) as call:
             identity = identify.instance(call, peer().certificate)
-            bearer.check(identity, _token())
+            bearer.check(call, identity, _token())
             wanted = _brought(_Wanted)
             if not re.fullmatch(NAME, role):
                 raise Refusal("grant_refused")

@@ -23,6 +23,7 @@ __all__ = [
     "NonceAnswer",
     "RenewRequest",
     "UserData",
+    "WatchAnswer",
     "decode",
     "encode",
     "instant",
@@ -125,6 +126,14 @@ class GrantsAnswer:
 
     profile: str = text(pattern=NAME)
     grants: tuple[GrantSummary, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class WatchAnswer:
+    """GET /v1/watch?after=…: the leases that the agent has to drop, and what to send as `after` from now on."""
+
+    after: str = text(pattern="[0-9a-f]{0,16}")
+    drop: tuple[str, ...] = text(longest=64, default=())
 
 
 @dataclass(frozen=True, slots=True)

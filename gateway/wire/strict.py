@@ -26,17 +26,21 @@ class Malformed(ValueError):
 
 
 def loads(raw: bytes) -> Any:
-    """Parse JSON (RFC 8259) from UTF-8 bytes; refuse duplicate keys, NaN, Infinity and absurd nesting.
+    """Parse JSON (RFC 8259) from UTF-8 bytes; refuse duplicate keys, NaN, Infinity, half characters (its section 8.2)
+    and absurd nesting.
 
     Raises Malformed.
     """
     try:
-        return json.loads(
+        found = json.loads(
             raw.decode("utf-8"),
             object_pairs_hook=_without_duplicates,
             parse_constant=_no_constant,
             parse_float=_finite,
         )
+        if b"\\ud" in raw.lower():  # the one way to write what cannot be written in UTF-8
+            json.dumps(found, ensure_ascii=False).encode()
+        return found
     except Malformed:
         raise
     except RecursionError:

@@ -46,6 +46,7 @@ class Seen:
     path: str
     serial: int | None
     body: bytes
+    query: str = ""
 
 
 @dataclass
@@ -77,6 +78,7 @@ class FakeGateway:
         self.refusals: dict[str, deque[Refusal]] = {}  # path → refusals to come, the last one for ever if `sticky`
         self.sticky: dict[str, Refusal] = {}
         self.watch_seconds = 25.0
+        self.revoked_leases: list[str] = []
         self.news = threading.Event()
         self.current: int | None = None
         self.superseded: dict[int, str] = {}  # serial → the answer that replaced it
@@ -135,6 +137,11 @@ class FakeGateway:
     def revoke(self) -> None:
         """The instance is revoked, on every route, from now on."""
         self.revoked = True
+        self.news.set()
+
+    def revoke_lease(self, lease: str) -> None:
+        """This lease is revoked; its grant stands."""
+        self.revoked_leases.append(lease)
         self.news.set()
 
     revoked = False
@@ -219,10 +226,15 @@ class FakeGateway:
             case "POST", "/v1/signatures":
                 return encode(self.calls.sign(decode(Call, message)))
             case "GET", "/v1/watch":
-                self.news.wait(self.watch_seconds)
+                known = f"{len(self.revoked_leases)}" if self.revoked_leases else ""
+                if seen.query == f"after={known}":
+                    self.news.wait(self.watch_seconds)
                 if self.revoked:
                     raise _Refuse(Refusal("instance_revoked"))
-                return b""
+                if not self.revoked_leases or seen.query == f"after={len(self.revoked_leases)}":
+                    return b""
+                self.news.clear()
+                return json.dumps({"after": f"{len(self.revoked_leases)}", "drop": self.revoked_leases}).encode()
         raise _Refuse(Refusal("not_found"))
 
     def _summary(self, name: str) -> dict[str, Any]:
@@ -318,7 +330,8 @@ class _Edge(BaseHTTPRequestHandler):
         body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
         certificate = self.connection.getpeercert(binary_form=True)
         serial = x509.load_der_x509_certificate(certificate).serial_number if certificate else None
-        status, raw, headers = self.gateway.answer(Seen(self.command, self.path, serial, body))
+        path, _, query = self.path.partition("?")
+        status, raw, headers = self.gateway.answer(Seen(self.command, path, serial, body, query))
         if not raw and status == 200:
             status = 204
         self.send_response(status)
@@ -327,8 +340,8 @@ class _Edge(BaseHTTPRequestHandler):
         if status != 204:
             self.send_header("Content-Length", str(len(raw)))
         self.end_headers()
-        if self.path in self.gateway.cut:
-            raw = raw[: self.gateway.cut[self.path]]
+        if path in self.gateway.cut:
+            raw = raw[: self.gateway.cut[path]]
             self.close_connection = True
         self.wfile.write(raw)
 

@@ -12,7 +12,7 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from certs import authority, keys, profiles
 from certs.authority import Issuer
-from certs.names import InstanceName, Name, OperatorName, ServerNames
+from certs.names import AuditName, InstanceName, Name, OperatorName, ServerNames
 
 NOW = datetime(2026, 11, 23, 12, 0, tzinfo=UTC)
 MADE = NOW - timedelta(days=1)  # when the authority was made
@@ -46,6 +46,7 @@ LEAVES: dict[str, tuple[Issuer, profiles.Profile, Name]] = {
     "instance": (INSTANCES, profiles.INSTANCE, INSTANCE_NAME),
     "operator": (SERVICES, profiles.OPERATOR, OPERATOR_NAME),
     "server": (SERVICES, profiles.SERVER, SERVER_NAMES),
+    "audit": (SERVICES, profiles.AUDIT, AuditName("trusted-gateway.internal")),
 }
 
 

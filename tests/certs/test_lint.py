@@ -256,6 +256,7 @@ LIVES: dict[Kind, tuple[x509.Certificate, Issuer, timedelta]] = {
     Kind.SERVER: (leaf("server"), SERVICES, timedelta(days=90)),
     Kind.INSTANCE: (leaf("instance"), INSTANCES, timedelta(hours=24)),
     Kind.OPERATOR: (leaf("operator"), SERVICES, timedelta(hours=12)),
+    Kind.AUDIT: (leaf("audit"), SERVICES, timedelta(days=400)),
 }
 
 
@@ -318,6 +319,7 @@ def test_a_certificate_of_one_kind_is_not_one_of_another() -> None:
         Kind.ISSUER: (INSTANCES.certificate, ROOT.certificate),
         Kind.INSTANCE: (leaf("instance"), INSTANCES.certificate),
         Kind.OPERATOR: (leaf("operator"), SERVICES.certificate),
+        Kind.AUDIT: (leaf("audit"), SERVICES.certificate),
         Kind.SERVER: (leaf("server"), SERVICES.certificate),
     }
     for kind, (certificate, issuer) in certificates.items():

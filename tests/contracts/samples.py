@@ -14,13 +14,29 @@ from gateway.core.model import (
     InstanceState,
     Lease,
     Nonce,
-    Operator,
     Profile,
     ProfileVersion,
     SealRecord,
     Signer,
     Ticket,
     UpstreamKey,
+)
+from gateway.core.operator_model import (
+    Approval,
+    ApprovalState,
+    Checkpoint,
+    Cursor,
+    Cut,
+    Fence,
+    Finding,
+    KeptAnswer,
+    Launch,
+    Operator,
+    OperatorState,
+    PlanState,
+    Revocation,
+    Role,
+    Rotation,
 )
 
 NOW = datetime(2026, 11, 23, 12, 0, 0, 123456, tzinfo=UTC)
@@ -71,6 +87,12 @@ CERTIFICATE = Certificate(
     CertificateState.REVOKED, "0a1c", LATER, "key_compromise",
 )  # fmt: skip
 
+
+def operator(name: str = "ann", **fields: Any) -> Operator:
+    known: dict[str, Any] = {"document": {"roles": ["auditor"]}, "version": 1, "state": OperatorState.ACTIVE}
+    return Operator(name, **known | {"created_at": NOW, "created_by": "bob"} | fields)
+
+
 # The field of the transaction that holds the kind, and a row with every field set.
 ROWS: dict[str, Any] = {
     "seals": SealRecord("primary", "passphrase", {"n": 2**15, "salt": "ff"}, b"\x00wrapped"),
@@ -85,6 +107,28 @@ ROWS: dict[str, Any] = {
     "flights": Flight("ab" * 32, "l-1", LATER),
     "bearer_tokens": BearerToken("cd" * 32, "0a1b", "spiffe://x", NOW, LATER),
     "profile_versions": ProfileVersion("web/00000003", "web", 3, {"grants": []}, NOW, "ann"),
-    "operators": Operator("ann", "admin", NOW),
+    "operators": operator(revoked_at=LATER, revoked_by="bob"),
+    "roles": Role("night", {"permissions": ["operator:*:revoke"]}, 2, NOW, "ann"),
+    "approvals": Approval(
+        "a-1",
+        "operator:key:rotate",
+        "key/main",
+        "ab" * 32,
+        {"path": "/v1/keys/main/rotate"},
+        "ann",
+        NOW,
+        LATER,
+        ApprovalState.GIVEN,
+        {"bob": "2026-11-23T12:00:00Z"},
+    ),
+    "answers": KeptAnswer("ann/1", "ab" * 32, 201, b"\x01sealed", NOW, LATER),
+    "revocations": Revocation("r-1", "instance", "i-1", "ann", NOW, PlanState.RUNNING, {"layers": {"crl": "done"}}),
+    "cuts": Cut("c-1", "123456789012", "arn:aws:iam::123456789012:role/r", "instance", "i-1", NOW, LATER, "r-1"),
+    "fences": Fence("123456789012", "arn:aws:iam::123456789012:policy/f", "ab" * 32, {"roles": ["r"]}, NOW),
+    "rotations": Rotation("o-1", "main", "ann", NOW, PlanState.DONE, {"steps": []}),
+    "launches": Launch("aws/1/r/i-1", "1", "r", "i-1", "web", "t-1", "ann", NOW),
+    "checkpoints": Checkpoint("000000000001", NOW, 7, "ab" * 32, {"heads": {}}, b"\x01signed"),
+    "findings": Finding("ab" * 32, "session_elsewhere", "i-1", NOW, LATER, {"events": 3}),
+    "cursors": Cursor("syslog", {"node.worker-0": 7}, NOW),
     "crls": Crl("instances", 2**40, NOW, LATER, b"crl"),
 }

@@ -22,7 +22,7 @@ from sqlalchemy import Connection
 
 from gateway.adapters.sql.migrate import migrate
 from gateway.adapters.sql.store import SqlStore
-from gateway.core import audit
+from gateway.core import verification
 from gateway.core.errors import Refusal
 from gateway.core.model import Ticket, TicketState
 from gateway.ports import Transaction
@@ -49,7 +49,7 @@ def refused(store: SqlStore, key: str = "refused", size: int = 0) -> Refusal:
 def whole(store: SqlStore, path: Path) -> None:
     """Nothing is half done: each row has its record, each record its row, and the file is sound."""
     assert [row.sha256 for row in rows(store, "tickets")] == sorted(requests(log(store)))
-    assert audit.verify(log(store)).faults == ()
+    assert verification.verify(log(store)).faults == ()
     assert sqlite3.connect(path).execute("PRAGMA integrity_check").fetchall() == [("ok",)]
 
 

@@ -70,7 +70,8 @@ def test_the_double_secret_key_has_the_least_rights(running: Cloud, seeded: Seed
     s3, ec2, iam = (as_user(running, seeded, service) for service in ("s3", "ec2", "iam"))
     assert code(s3.list_objects_v2, Bucket=seeded.bucket) == "AccessDenied"
     assert code(s3.get_object, Bucket=seeded.bucket, Key="reports/2026-11.csv") == "AccessDenied"
-    assert code(ec2.run_instances, ImageId=cloud.IMAGE, MinCount=1, MaxCount=1) == "UnauthorizedOperation"
+    assert code(ec2.create_key_pair, KeyName="a-way-in") == "UnauthorizedOperation"
+    assert code(ec2.describe_volumes) == "UnauthorizedOperation"
     assert code(iam.list_users) == "AccessDenied"
 
 

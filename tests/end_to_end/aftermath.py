@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
-from gateway.core import audit
+from gateway.core import verification
 from tests.end_to_end.applicant import Applicant
 
 # One certificate and one ticket a row, beside the log's records of both.
@@ -21,7 +21,7 @@ def faults(store: sqlite3.Connection, crowd: Sequence[Applicant]) -> list[str]:
     """What is wrong, if anything, now that everybody in the crowd holds a certificate."""
     found = [str(line) for (line,) in store.execute("PRAGMA integrity_check") if line != "ok"]
     lines = store.execute("SELECT line, hash FROM audit_record ORDER BY chain, seq").fetchall()
-    found += audit.verify(lines).faults
+    found += verification.verify(lines).faults
     enrolments = [each for each in map(json.loads, [line for line, _ in lines]) if each["name"] == ENROLL]
     decided = Counter(each["request_id"] for each in enrolments if each["kind"] == "decision")
     found += [f"request {each}: {count} decisions" for each, count in decided.items() if count > 1]

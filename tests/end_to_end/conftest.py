@@ -44,6 +44,6 @@ def own_world(
     """For tests that stop, starve or limit a gateway: one of their own."""
 
     def make(**options: Any) -> AbstractContextManager[World]:
-        return make_world(tmp_path / "gateway", cloud, seeded, authority, **options)
+        return make_world(tmp_path / "gateway", cloud, options.pop("seeded", seeded), authority, **options)
 
     return make

@@ -1,5 +1,6 @@
 """Gateways for tests that are rough with one: killed, locked out of its store, told lies by its AWS, or hurried."""
 
+import os
 import subprocess
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -20,6 +21,7 @@ from tests.end_to_end.door import ListeningDoor
 from tests.end_to_end.world import NO_LIMITS, PROFILE, Launched, World
 from tests.end_to_end.world import world as make_world
 
+SIZE = 64 + int(os.environ.get("ROUNDS", "0"))  # MiB of the disk: a long form leaves many records
 BRIEF = "5s"
 
 
@@ -97,7 +99,7 @@ def _make(
     environment = Site.environment
     disk = folder / "store"  # of its own, where that is possible: tests fill it
     disk.mkdir(parents=True)
-    mount = ["mount", "-t", "tmpfs", "-o", "size=64m,mode=0700", "none", str(disk)]
+    mount = ["mount", "-t", "tmpfs", "-o", f"size={SIZE}m,mode=0700", "none", str(disk)]
     if subprocess.run(mount, capture_output=True, check=False).returncode == 0:
         stack.callback(subprocess.run, ["umount", "-l", str(disk)], check=True)
     with patch.object(Site, "environment", lambda site: environment(site) | told):

@@ -9,7 +9,7 @@ import subprocess
 import sys
 import textwrap
 from dataclasses import asdict, dataclass, replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -21,11 +21,13 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.oid import NameOID
 
 from certs import csr, keys
-from deploy.demo.cloud import REGION, prefix_policy
+from deploy.demo.cloud import IMAGE, REGION, prefix_policy
 from deploy.demo.ec2_document import DocumentAuthority, SignedDocument, identity_document
 from deploy.demo.visitor import Visitor, evidence_of
+from gateway.core.operator_model import Approval, ApprovalState, Operator, OperatorState, PlanState, Role, Rotation
+from gateway.core.rotation import Progress
 from gateway.wire import calls, messages
-from gateway.wire.messages import EnrollRequest
+from gateway.wire.messages import CredentialsRequest, EnrollRequest
 from gateway.wire.problems import MEDIA_TYPE, PROBLEMS, URN
 from tests.end_to_end.anywhere import holder_of
 from tests.end_to_end.bad_input import CANARY, JSON, ROUTES, Route, Row, Scene, Sent, rows
@@ -37,7 +39,10 @@ from tests.gateway.web_server.client import Answer, connected, read_one
 
 WAYS = {"signed": "sign", "carried": "proxy", "token": "token"}
 KEYS = {"signed": "TGDKSIGNEDSIGNEDSIGN", "carried": "TGDKCARRIEDCARRIEDCA"}
+READS = "arn:aws:iam::aws:policy/AmazonS3ReadOnlyAccess"
 SPARE = "spare"  # a profile that no instance has
+WAITING = "ap-0123456789abcdef"
+ROTATION = "of-a-key"
 CASES = [(route, row) for route in ROUTES for row in rows(route)]
 
 
@@ -67,6 +72,10 @@ def scene(world: World) -> Scene:
     key = keys.generate()
     nonce = world.visitor().call("POST", "/v1/nonces").body["nonce"]
     stranger = base64.b64encode(keys.generate().sign(b"another statement", ec.ECDSA(hashes.SHA256()))).decode()
+    with world.ca() as (_, store):
+        bob = Operator("bob", {"roles": ["operator"]}, 1, OperatorState.ACTIVE, datetime.now(UTC), "")
+        assert store.write(lambda tx: tx.operators.add(bob))
+    _people(world)
     made: Scene = {
         "csr": csr.make(key),
         "evidence": messages.encode(EnrollRequest("", evidence_of(newcomer.document), ticket="t")),
@@ -80,6 +89,10 @@ def scene(world: World) -> Scene:
         "enrolled": enrolled.id,
         "revoked": revoked.id,
         "victim": world.enrolled()[0].id,
+        "of leases": visitor.call("POST", "/v1/credentials", CredentialsRequest(GRANT)).body["lease"],
+        "of tickets": json.loads(world.site.cli("ticket", "create", "--profile", PROFILE, "--json"))["id"],
+        "of revocations": world.rows("revocation")[0]["id"],
+        "serial": f"{x509.load_pem_x509_certificate((visitor.certificate or '').encode()).serial_number:x}",
         "csr of the enrolled": csr.make(visitor.key),
         "holder": holder_of(visitor),
         "tokens": {
@@ -87,6 +100,8 @@ def scene(world: World) -> Scene:
             for method in ("GET", "POST", "PUT")
         },
         **_calling(world),
+        **_launching(world),
+        **_leaving(world),
         "operator": _client(world, world.operator()),
         "instance": _client(world, visitor),
         "": _client(world, world.visitor()),
@@ -109,6 +124,43 @@ def _calling(world: World) -> Scene:
         told = {"grant": name, "access_key_id": key, "secret_access_key": SECRET}
         assert visitor.call("POST", "/v1/dummy-keys", told).status == 201
     return {"caller": _client(world, visitor)}
+
+
+def _leaving(world: World) -> Scene:
+    """Operators whose certificates may end: rena renews hers, lea gives hers up."""
+    found = {}
+    for name in ("rena", "lea"):
+        visitor = world.visitor(world.site.admin)
+        order = {"name": name, "csr": csr.make(visitor.key), "roles": ["monitor"]}
+        answer = world.operator().call("POST", "/v1/operators", order)
+        visitor.present(answer.body["certificate"] + answer.body["issuer"], visitor.key)
+        found[name] = _client(world, visitor)
+    return found
+
+
+def _people(world: World) -> None:
+    """An operator, a role that nobody has, a request that waits for another person than alice, and what she did."""
+    now = datetime.now(UTC)
+    dora = Operator("dora", {"roles": ["monitor"]}, 1, OperatorState.ACTIVE, now, "")
+    rolled = Role("rolled", {"permissions": ["operator:server:list"]}, 1, now, "")
+    shown = {"method": "POST", "path": "/v1/tickets", "query": "", "body": {"profile": PROFILE}}
+    what, ends = ("operator:ticket:create", "/v1/tickets", "0" * 64, shown), now + timedelta(hours=1)
+    waiting = Approval(WAITING, *what, "dora", now, ends, ApprovalState.OPEN, {})
+    document = Progress("trusted-gateway", "AKIAOLD", None, {}, new="AKIANEW").document()
+    rotation = Rotation(ROTATION, "main", "alice", now, PlanState.DONE, document)
+    with world.ca() as (_, store):
+        assert store.write(lambda tx: tx.operators.add(dora) and tx.roles.add(rolled) and tx.approvals.add(waiting))
+        assert store.write(lambda tx: tx.rotations.add(rotation))
+
+
+def _launching(world: World) -> Scene:
+    """A profile whose machines can be launched."""
+    path = world.site.folder / "launching.toml"
+    grant = f'name = "g"\nrole = "{world.seeded.role_arn}"\nregion = "{REGION}"\npolicy_arns = ["{READS}"]\n'
+    launch = f'[launch]\nimage = "{IMAGE}"\nregion = "{REGION}"\ntype = "t3.micro"\n'
+    path.write_text(f'name = "launching"\n{launch}[[grants]]\n{grant}')
+    world.site.cli("profile", "apply", str(path))
+    return {}
 
 
 def _call(grant: str, bucket: str) -> calls.Call:
@@ -217,13 +269,20 @@ def _accepted(world: World, route: Route, scene: Scene) -> Sent:
         "/v1/credentials": {"grant": GRANT, "duration": 900},
         "/v1/dummy-keys": {"grant": "signed", "access_key_id": KEYS["signed"], "secret_access_key": SECRET},
         "/v1/signatures": json.loads(messages.encode(_call("signed", world.seeded.bucket))),
+        "/v1/login": {"token": "e30.e30.e30", "csr": scene["csr"]},
         "/v1/tickets": {"profile": "web", "instance_id": scene["enrolled"], "life": 60},
         "/v1/profiles/<name>/rollback": {"version": 1},
-    }.get(route.rule)
+        "/v1/reconciliations": {"inventory": True},
+        "/v1/servers": {"profile": "launching", "count": 1, "name": "web", "user_data": "#!/bin/sh\nexit 0\n"},
+    }.get(route.rule if route.method != "GET" else "")
     if route.method == "PUT" and route.rule == "/v1/profiles/<name>":
         body = {"name": SPARE, "upstream": "main", "attestation": {"max_age": "1h"}, "grants": [grant]}
-    profile = SPARE if route.method == "PUT" else PROFILE
+    if route.rule.startswith(("/v1/operators", "/v1/roles", "/v1/approvals")):
+        return _of_people(route)
+    profile = SPARE if route.method == "PUT" else "main" if route.rule.startswith("/v1/keys/") else PROFILE
     path = route.rule.replace("<name>", profile).replace("<path:named>", scene["enrolled"]).replace("<role>", GRANT)
+    if route.rule.startswith("/v1/keys/"):
+        path = path.replace("<id>", WAITING)
     if route.rule.startswith(("/v1/auth/", "/v1/aws/")):
         token = scene["tokens"][route.method if route.rule.endswith("/revoke-self") else "GET"]
         empty = None if route.method == "GET" else b"{}"
@@ -235,9 +294,38 @@ def _accepted(world: World, route: Route, scene: Scene) -> Sent:
         asking = Asking(scene["holder"], parameters("instances", "web", world.seeded.role_arn), host="127.0.0.1")
         fields = (f"{k}: {v}" for k, v in asking.sign().items() if k not in ("host", "content-type"))
         return Sent(route.method, path, fields=tuple(fields), media_type=JSON, body=asking.raw)
+    if route.rule.startswith("/v1/revocations"):
+        path = _revocation(route, path, scene)
+    path = path.replace("<id>", ROTATION)
     if body is None:
-        return Sent(route.method, path, body=b"" if route.method == "POST" else None)
+        is_dry = route.rule.startswith(("/v1/revocations/", "/v1/keys/")) and route.method == "POST"
+        dry = "?dry_run=true" if is_dry else ""
+        return Sent(route.method, path, query=dry, body=b"" if route.method == "POST" else None)
     return Sent(route.method, path, media_type=JSON, body=json.dumps(body).encode())
+
+
+def _of_people(route: Route) -> Sent:
+    """What the routes about operators, roles and approvals accept; each key is a new one."""
+    path = route.rule.replace("/operators/<name>", "/operators/dora").replace("<name>", "rolled")
+    path = path.replace("<id>", WAITING)
+    request = csr.make(keys.generate())
+    bodies: dict[str, dict[str, Any]] = {
+        "POST /v1/operators": {"name": "eve", "csr": request, "roles": ["monitor"]},
+        "PUT /v1/operators/<name>": {"roles": ["monitor"]},
+        "POST /v1/operators/<name>/certificates": {"csr": request},
+        "PUT /v1/roles/<name>": {"permissions": ["operator:server:list"]},
+    }
+    if body := bodies.get(f"{route.method} {route.rule}"):
+        return Sent(route.method, path, media_type=JSON, body=json.dumps(body).encode())
+    return Sent(route.method, path, body=b"" if route.method == "POST" else None)
+
+
+def _revocation(route: Route, path: str, scene: Scene) -> str:
+    if route.rule.endswith("/operators/<name>"):
+        path = path.replace(PROFILE, "bob")
+    kind = next((each for each in ("leases", "tickets") if each in path), "revocations")
+    path = path.replace("<id>", scene[f"of {kind}"]).replace("<serial>", scene["serial"])
+    return path.replace("<profile>", PROFILE).replace("<grant>", GRANT)
 
 
 def _ask(world: World, route: Route, request: Sent, scene: Scene, *, anonymous: bool = False) -> Answer:
@@ -298,13 +386,21 @@ def _records(world: World, request_id: str) -> list[dict[str, Any]]:
     return [json.loads(line) for line in lines]
 
 
-TAGGED = ("/v1/profiles/<name>", "/v1/profiles/<name>/rollback")
+TAGGED = ("/v1/profiles/<name>", "/v1/profiles/<name>/rollback", "/v1/operators/<name>", "/v1/roles/<name>")
 ACCEPTED = {f"{method} /v1/auth/token/revoke-self": 204 for method in ("POST", "PUT")} | {
     "POST /sessions": 201,
     "POST /v1/dummy-keys": 201,
     "POST /v1/enroll": 201,
     "POST /v1/tickets": 201,
+    "POST /v1/servers": 201,
+    "POST /v1/operators": 201,
+    "POST /v1/operators/<name>/certificates": 201,
+    "GET /v1/servers/<path:named>/output": 502,  # the local AWS has no such operation
+    "POST /v1/keys/<name>/rotate": 502,  # its user may do nothing at IAM
+    "GET /v1/keys/<name>/rotations/<id>": 404,  # so none was begun
     "GET /livez": 204,
+    "GET /v1/login": 404,  # no provider is configured
+    "POST /v1/login": 404,
 }
 
 
@@ -312,7 +408,7 @@ ACCEPTED = {f"{method} /v1/auth/token/revoke-self": 204 for method in ("POST", "
 def test_without_its_fault_each_request_is_accepted(world: World, scene: Scene, route: Route) -> None:
     """The negative control. It stands last: with the ticket that all bad requests brought, one can still enrol."""
     request = _accepted(world, route, scene)
-    if route.rule.endswith("/revoke"):
+    if route.rule.endswith("/terminate"):
         request = replace(request, path=request.path.replace(scene["enrolled"], scene["victim"]))
     if route.rule == "/v1/watch":
         with pytest.raises(TimeoutError):
@@ -323,7 +419,7 @@ def test_without_its_fault_each_request_is_accepted(world: World, scene: Scene, 
     assert answer.headers["cache-control"] == "no-store"
     assert answer.headers["x-content-type-options"] == "nosniff"
     assert answer.headers.keys().isdisjoint({"server", "set-cookie"})
-    assert ("etag" in answer.headers) == (route.rule in TAGGED)
+    assert ("etag" in answer.headers) == (route.rule in TAGGED and route.method != "DELETE")
 
 
 def _waits(world: World, route: Route, request: Sent, scene: Scene) -> None:
@@ -337,13 +433,13 @@ _ALL_ROUTES = """
 import json, sys
 from pathlib import Path
 from certs import csr, keys
-from gateway import bootstrap
+from gateway import bootstrap, ceremonies
 from gateway.settings import read
 from gateway.wire.secret import Secret
 
 bootstrap.TICK = 0.1
 settings = read(json.loads(sys.argv[1]), {})
-bootstrap.initialize(settings, Secret("only-for-the-routes"), "alice", csr.make(keys.generate()))
+ceremonies.initialize(settings, Secret("only-for-the-routes"), "alice", csr.make(keys.generate()))
 gateway = bootstrap.Gateway(settings, Secret("only-for-the-routes"))
 gateway.start(0)
 found = set()

@@ -76,7 +76,7 @@ def carry(visitor: Visitor, call: calls.Call, body: bytes = b"") -> tuple[Answer
     return answer, calls.from_header(calls.Answer, told) if told else None
 
 
-def _new_key() -> str:
+def new_key() -> str:
     return "TGDK" + base64.b32encode(os.urandom(10)).decode()
 
 
@@ -104,7 +104,7 @@ def caller(rough: Rough, tmp_path: Path) -> Iterator[Caller]:
     launched, visitor = rough.world.launch(), rough.world.visitor()
     answer = visitor.enroll(launched.document, order_ticket(rough.operator, profile=PROFILE)["ticket"])
     assert answer.status == 201, answer.body
-    made = Caller(visitor, seeded.bucket, _new_key(), launched.id)
+    made = Caller(visitor, seeded.bucket, new_key(), launched.id)
     assert made.register("signed").status == 201
     yield made
     visitor.close()
@@ -260,7 +260,7 @@ def test_E08_not_one_signature_after_a_revocation_and_a_record_for_each_before(r
 
 
 def test_what_is_carried_comes_back_as_aws_said_it(rough: Rough, caller: Caller) -> None:
-    caller.access_key_id = _new_key()
+    caller.access_key_id = new_key()
     assert caller.register("carried").status == 201
     answer, head = carry(caller.visitor, caller.call(grant="carried"))
     assert head is not None, answer.body
@@ -282,7 +282,7 @@ def test_what_is_carried_comes_back_as_aws_said_it(rough: Rough, caller: Caller)
 )
 def test_F01_no_host_of_the_clients_choice_is_ever_reached(rough: Rough, caller: Caller, host: str) -> None:
     before = len(rough.trap.asked)
-    caller.access_key_id = _new_key()
+    caller.access_key_id = new_key()
     assert caller.register("carried").status == 201
     answer, head = carry(caller.visitor, replace(caller.call(grant="carried"), host=host))
     assert (head, answer.status, answer.code) == (None, 403, "call_denied")

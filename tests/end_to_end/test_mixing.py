@@ -56,7 +56,7 @@ class Mixed:
     def revoke(self, tenant: Tenant) -> None:
         with self._lock:
             self._operator.close()
-            assert self._operator.call("POST", f"/v1/instances/{tenant.name}/revoke").status == 200
+            assert self._operator.call("POST", f"/v1/revocations/instances/{tenant.name}").status == 200
 
     def _tenant(self, launched: Any, profile: str) -> Tenant:
         visitor = self.world.visitor()

@@ -50,7 +50,7 @@ ADMIN_ROUTES: tuple[tuple[str, str, Any], ...] = (
     ("POST", "/v1/tickets", {"profile": PROFILE}),
     ("GET", "/v1/instances", None),
     ("GET", "/v1/instances/i-00000000000000000", None),
-    ("POST", "/v1/instances/i-00000000000000000/revoke", None),
+    ("POST", "/v1/revocations/instances/i-00000000000000000", None),
     ("POST", "/v1/instances/i-00000000000000000/allow-reenroll", None),
     ("GET", "/v1/audit", None),
 )

@@ -1,7 +1,6 @@
 """The OpenAPI document says what the gateway does: compared with its routes, and held against it by schemathesis."""
 
 import json
-import os
 import re
 import subprocess
 from pathlib import Path
@@ -10,30 +9,18 @@ from typing import Any
 import pytest
 from cryptography import x509
 
-from certs import keys
 from deploy.demo import REPOSITORY
 from deploy.demo.visitor import Visitor
 from gateway.web.openapi import ANY, IDENTIFIED
 from gateway.web.server.head import METHODS
 from tests.end_to_end.bad_input import ROUTES, Route, rows
-from tests.end_to_end.clients_env import clients_python
+from tests.end_to_end.held import held_to_it
 from tests.end_to_end.rough import Rough, rough_fixture  # noqa: F401  # a fixture
 from tests.end_to_end.world import GRANT, OTHER_GRANT
 
 # Doors that speak the language of others, and the one that streams: their own pages describe them.
 FOREIGN = re.compile(r"/sessions|/v1/calls|/v1/(auth|aws|sys)/.*")
 NATIVE = [route for route in ROUTES if route.listener == "instance" and not FOREIGN.fullmatch(route.rule)]
-# How many examples schemathesis makes of each operation: few in every run, many where somebody waits for it.
-EXAMPLES = os.environ.get("OPENAPI_EXAMPLES", "15")
-SEED = "20301"
-CHECKS = (
-    "not_a_server_error,status_code_conformance,content_type_conformance,response_headers_conformance,"
-    "response_schema_conformance,negative_data_rejection"
-)
-# A body that is too large is rejected, too; schemathesis' own list lacks 413 (RFC 9110 section 15.5.14).
-SETTINGS = """[checks.negative_data_rejection]
-expected-statuses = ["400", "401", "403", "404", "405", "413", "415"]
-"""
 
 
 @pytest.fixture
@@ -137,28 +124,12 @@ def test_it_is_not_recorded(rough: Rough) -> None:
 # schemathesis
 
 
-def held_to_it(
+def held(
     rough: Rough, visitor: Visitor, folder: Path, document: dict[str, Any], *more: str
 ) -> subprocess.CompletedProcess[str]:
-    """Run schemathesis against the running gateway, with the visitor's certificate if it has one."""
-    (folder / "openapi.json").write_text(json.dumps(document))
-    site = rough.world.site
-    ca, certificate, key = (folder / name for name in ("ca.pem", "certificate.pem", "key.pem"))
-    ca.write_text(rough.world.root)
-    settings = folder / "schemathesis.toml"
-    settings.write_text(SETTINGS)
-    command = [
-        str(clients_python().with_name("schemathesis")), "--config-file", str(settings),
-        "run", "openapi.json", "--url", f"https://{site.instance}", "--tls-verify", str(ca), "--request-timeout", "30",
-        "--checks", CHECKS, "--max-examples", EXAMPLES, "--seed", SEED, "--generation-database", "none",
-        "--suppress-health-check", "all", *more,
-    ]  # fmt: skip
-    if visitor.certificate:
-        certificate.write_text(visitor.certificate)
-        key.touch(mode=0o600)
-        key.write_bytes(keys.dump_private_pem(visitor.key))
-        command += ["--request-cert", str(certificate), "--request-cert-key", str(key)]
-    return subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=3600, check=False)
+    """Run schemathesis against the instance listener."""
+    world = rough.world
+    return held_to_it(world.site.instance, world.root, visitor, folder, document, *more)
 
 
 def with_grants(document: dict[str, Any]) -> dict[str, Any]:
@@ -176,7 +147,7 @@ def test_D06_schemathesis_finds_nothing_with_a_certificate(
     """Every operation but the watch, which only waits."""
     _, visitor = rough.enrolled()
     logged = rough.world.site.log.stat().st_size
-    done = held_to_it(rough, visitor, tmp_path, with_grants(document), "--exclude-path", "/v1/watch")
+    done = held(rough, visitor, tmp_path, with_grants(document), "--exclude-path", "/v1/watch")
     assert done.returncode == 0, done.stdout + done.stderr
     said = rough.world.site.log.read_bytes()[logged:].decode()
     assert "Traceback" not in said
@@ -188,7 +159,7 @@ def test_D06_schemathesis_finds_nothing_with_a_certificate(
 def test_schemathesis_finds_nothing_without_a_certificate(
     rough: Rough, document: dict[str, Any], tmp_path: Path
 ) -> None:
-    done = held_to_it(rough, rough.world.visitor(), tmp_path, document)
+    done = held(rough, rough.world.visitor(), tmp_path, document)
     assert done.returncode == 0, done.stdout + done.stderr
 
 
@@ -204,7 +175,7 @@ def test_schemathesis_would_find_something(rough: Rough, document: dict[str, Any
     else:
         responses["400"]["content"] = {"text/plain": {}}
     _, visitor = rough.enrolled()
-    done = held_to_it(rough, visitor, tmp_path, wrong, "--include-path", "/v1/credentials")
+    done = held(rough, visitor, tmp_path, wrong, "--include-path", "/v1/credentials")
     assert done.returncode == 1, done.stdout + done.stderr
     assert "POST /v1/credentials" in done.stdout
 

@@ -18,7 +18,7 @@ from deploy.demo.ec2_document import SignedDocument
 from deploy.demo.visitor import Answer, Visitor, evidence_of
 from gateway.adapters import clock
 from gateway.adapters.sql.store import SqlStore
-from gateway.bootstrap import unseal
+from gateway.ceremonies import unseal
 from gateway.core import nonce
 from gateway.wire.messages import EnrollRequest, KeyProof, RenewRequest, encode, reenroll_statement
 from tests.end_to_end.counted import Counted, counted_fixture  # noqa: F401  # a fixture

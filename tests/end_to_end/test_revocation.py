@@ -28,6 +28,7 @@ from gateway.wire.messages import CredentialsRequest, RenewRequest
 from gateway.wire.secret import Secret
 from tests.end_to_end.crowd import order_ticket
 from tests.end_to_end.host import kill_all
+from tests.end_to_end.receipts import layer, sessions
 from tests.end_to_end.rough import Rough, rough_fixture  # noqa: F401  # a fixture
 from tests.end_to_end.world import GRANT, World
 
@@ -85,7 +86,7 @@ def twins(world: World, visitor: Visitor, count: int) -> list[Visitor]:
 
 def revoke(rough: Rough, named: str) -> Any:
     """The receipt, by the admin API."""
-    answer = rough.operator.call("POST", f"/v1/instances/{named}/revoke")
+    answer = rough.operator.call("POST", f"/v1/revocations/instances/{named}")
     assert answer.status == 200, answer
     return answer.body
 
@@ -231,7 +232,7 @@ def test_H10_who_renews_all_the_time_is_left_with_nothing(rough: Rough) -> None:
     assert "instance_revoked" in codes
     certificates = world.rows("certificate", subject=uri)
     assert {row["state"] for row in certificates} == {"revoked"}
-    assert {row["serial"] for row in certificates} == set(receipt["gateway"]["certificates"])
+    assert {row["serial"] for row in certificates} == set(receipt["cut"]["certificates"])
     crl = x509.load_der_x509_crl(crl_of(world))
     assert {row["serial"] for row in certificates} <= {f"{entry.serial_number:x}" for entry in crl}
 
@@ -268,17 +269,23 @@ def test_D15_the_receipt_tells_what_is_cut_off_and_what_aws_still_honours(rough:
 
     said = world.site.cli("revoke", "instance", launched.id, "--json")
     receipt = json.loads(said)
-    assert sorted(receipt["gateway"]["certificates"]) == sorted([first, f"{serial_of(visitor):x}"])
-    assert receipt["gateway"]["tickets"] == [ticket["id"]]
-    honoured = {each["lease"]: each for each in receipt["aws"]["still_honours"]}
+    assert sorted(receipt["cut"]["certificates"]) == sorted([first, f"{serial_of(visitor):x}"])
+    assert receipt["cut"]["tickets"] == [ticket["id"]]
+    honoured = {each["lease"]: each for each in sessions(receipt)}
     assert honoured.keys() == {given["lease"], brief["lease"]}
     for answer in (given, brief):
         told = honoured[answer["lease"]]
         assert (told["access_key_id"], told["until"]) == (answer["access_key_id"], answer["expiration"])
         assert (told["grant"], told["session_name"]) == (GRANT, launched.id)
         assert answer["secret_access_key"] not in said
-    assert receipt["aws"]["until"] == given["expiration"], "the latest of them"
-    assert receipt["crl"]["published"] is True
+    assert receipt["until"] == given["expiration"], "the latest of them"
+    assert layer(receipt, "crl")["facts"]["published"] is True
+    states = [(each["layer"], each["state"]) for each in receipt["layers"]]
+    assert states == [
+        ("gateway", "done"), ("crl", "done"), ("aws", "waiting"), ("agents", "trying"), ("ocsp", "not_served"),
+        ("ssh", "not_served"),
+    ], "nobody watches; no revoker key is imported"  # fmt: skip
+    assert all(each["ms"] > 0 for each in receipt["layers"][:2]), "measured"
 
     keys = given["access_key_id"], Secret(given["secret_access_key"]), Secret(given["session_token"])
     listed = client(world.cloud.endpoint, "s3", *keys).list_objects_v2(
@@ -289,14 +296,16 @@ def test_D15_the_receipt_tells_what_is_cut_off_and_what_aws_still_honours(rough:
     before = world.everything_but_the_log()
     text = world.site.cli("revoke", "instance", launched.id)
     after = world.everything_but_the_log()
-    assert {table for table in before if before[table] != after[table]} <= {"crl"}, "the second time changes nothing"
+    changed = {table for table in before if before[table] != after[table]}
+    assert changed <= {"revocation", "kept_answer"}, "the second time changes nothing"
     assert "STILL HONOURS 2 session(s), until" in text
     assert f"{given['access_key_id']} of grant {GRANT}" in text
     assert given["expiration"] in text
-    assert "0 certificate(s), 0 open ticket(s)" in text
+    assert "2 certificate(s), 1 open ticket(s), 2 session(s)" in text
     assert receipt["revoked_at"] in text, "and keeps the time of the first"
-    decisions = world.audit(name="operator:instance:revoke", object=receipt["instance"])
+    decisions = world.audit(name="operator:instance:revoke", object=receipt["name"])
     assert [(record["kind"], record["allowed"]) for record in decisions] == [("decision", True)] * 2
+    assert [record["reason"] for record in decisions] == ["ok", "revoked_already"]
     assert decisions[0]["facts"]["leases"] == sorted(
         honoured, key=lambda lease: decisions[0]["facts"]["leases"].index(lease)
     )
@@ -351,7 +360,7 @@ def test_openssl_agrees_with_the_crl(rough: Rough, tmp_path: Path) -> None:
     assert not _listed(world, visitor)
     receipt = revoke(rough, launched.id)
     (tmp_path / "list.crl").write_bytes(crl_of(world))
-    assert receipt["crl"] == {"published": True, "number": number_of(crl_of(world))}
+    assert layer(receipt, "crl")["facts"] == {"published": True, "number": number_of(crl_of(world))}
     assert number_of(crl_of(world)) > before
     assert _listed(world, visitor)
 
@@ -391,7 +400,7 @@ def test_a_crash_before_the_crl_leaves_it_revoked_and_the_next_start_publishes(
     launched, visitor = rough.enrolled()
     before = number_of(crl_of(world))
     with _slow_crl(world.site), ThreadPoolExecutor(1) as pool:
-        asked = pool.submit(rough.operator.call, "POST", f"/v1/instances/{launched.id}/revoke")
+        asked = pool.submit(rough.operator.call, "POST", f"/v1/revocations/instances/{launched.id}")
         _wait(lambda: world.rows("instance", instance_id=launched.id)[0]["state"] == "revoked")
         kill_all(world.site)
         with pytest.raises((OSError, http.client.HTTPException)):

@@ -22,12 +22,13 @@ from deploy.demo.site import Site
 from deploy.demo.visitor import Answer, Visitor
 from gateway.adapters import clock
 from gateway.adapters.sql.store import SqlStore
-from gateway.bootstrap import unseal
+from gateway.ceremonies import unseal
 from gateway.flows.issue import Issue
 from gateway.wire.messages import RenewRequest
 from gateway.wire.secret import Secret
 from tests.end_to_end.crowd import order_ticket
 from tests.end_to_end.host import processes
+from tests.end_to_end.receipts import layer
 from tests.end_to_end.rough import Rough, rough_fixture  # noqa: F401  # a fixture
 from tests.end_to_end.tour import VEND, plain_get
 from tests.end_to_end.world import PROFILE, World
@@ -109,7 +110,7 @@ def test_D16_I05_no_secret_lies_anywhere_in_the_clear(rough: Rough, tmp_path: Pa
         rough.operator.call("PUT", f"/v1/profiles/{PROFILE}", {"name": PROFILE, "secret": canary}),
     ):
         assert refused.status in (400, 403)
-    assert rough.operator.call("POST", f"/v1/instances/{launched.id}/revoke").status == 200
+    assert rough.operator.call("POST", f"/v1/revocations/instances/{launched.id}").status == 200
     secrets = dict(needles(world))
     assert len(secrets) == 2 + 2 * len(SIGNERS) + 2
     secrets |= {
@@ -234,11 +235,12 @@ def test_K01_sealed_values_that_were_moved_are_never_used(rough: Rough, tmp_path
         write(site, "UPDATE signer SET sealed_key = ? WHERE name = 'instances'", signers["services"])
         refuses(partial(caller.call, "POST", "/v1/renew", RenewRequest(csr.make(visitor.key))))
         assert rows(site, "certificate") == certificates, "nothing was signed"
-        receipt = operator.call("POST", f"/v1/instances/{launched.id}/revoke")
-        assert (receipt.status, receipt.body["crl"]["published"]) == (200, False), "revocation does not need it"
+        receipt = operator.call("POST", f"/v1/revocations/instances/{launched.id}")
+        assert (receipt.status, layer(receipt.body, "crl")["state"]) == (200, "trying"), "revocation does not need it"
         assert caller.call("GET", "/v1/grants").code == "instance_revoked"
         write(site, "UPDATE signer SET sealed_key = ? WHERE name = 'instances'", signers["instances"])
-        assert operator.call("POST", f"/v1/instances/{launched.id}/revoke").body["crl"]["published"] is True
+        again = operator.call("POST", f"/v1/revocations/instances/{launched.id}").body
+        assert layer(again, "crl")["facts"]["published"] is True
         for each in (caller, stranger, operator):
             each.close()
         assert "upstream_key/main/" in site.log.read_text(), "the log tells which value it is"

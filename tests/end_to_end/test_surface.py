@@ -16,7 +16,8 @@ from tests.end_to_end.bad_input import ROUTES, Route
 from tests.end_to_end.rough import Rough, rough_fixture  # noqa: F401  # a fixture
 from tests.gateway.web_server.client import connected, read_one
 
-# Route → who gets past the door: "anyone" needs no certificate, "instance" and "operator" one of that kind.
+# Route → who gets past the door: "anyone" needs no certificate, "instance" one of that kind; nobody needs more.
+# The admin listener has a table of its own, matrix.txt.
 MATRIX: dict[str, dict[str, tuple[str, ...]]] = {
     "instance": {
         "anyone": (
@@ -25,18 +26,11 @@ MATRIX: dict[str, dict[str, tuple[str, ...]]] = {
         ),
         "instance": (
             "GET /v1/grants", "POST /v1/credentials", "POST /v1/dummy-keys", "POST /v1/signatures", "POST /v1/calls",
-            "GET /v1/watch", "POST /v1/renew", "POST /v1/auth/cert/login", "PUT /v1/auth/cert/login",
+            "GET /v1/watch", "GET /v1/checkpoint", "POST /v1/renew",
+            "POST /v1/auth/cert/login", "PUT /v1/auth/cert/login",
             "GET /v1/auth/token/lookup-self", "POST /v1/auth/token/revoke-self", "PUT /v1/auth/token/revoke-self",
             "GET /v1/aws/creds/<role>", "POST /v1/aws/creds/<role>", "GET /v1/aws/sts/<role>",
             "POST /v1/aws/sts/<role>", "PUT /v1/aws/sts/<role>",
-        ),
-    },
-    "admin": {
-        "operator": (
-            "GET /v1/status", "GET /v1/profiles", "GET /v1/profiles/<name>", "GET /v1/profiles/<name>/versions",
-            "POST /v1/profiles/<name>/rollback", "PUT /v1/profiles/<name>", "POST /v1/tickets", "GET /v1/instances",
-            "GET /v1/instances/<path:named>", "POST /v1/instances/<path:named>/revoke",
-            "POST /v1/instances/<path:named>/allow-reenroll", "GET /v1/audit",
         ),
     },
 }  # fmt: skip

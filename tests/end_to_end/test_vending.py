@@ -21,6 +21,7 @@ from gateway.wire.messages import CredentialsRequest, instant, parse_instant
 from gateway.wire.secret import Secret
 from tests.end_to_end.door import Reply
 from tests.end_to_end.host import processes
+from tests.end_to_end.receipts import sessions
 from tests.end_to_end.rough import Rough, rough_fixture  # noqa: F401  # a fixture
 from tests.end_to_end.world import GRANT, OTHER_GRANT, OTHER_PROFILE, PROFILE, World
 
@@ -300,16 +301,16 @@ def test_an_instance_revoked_while_its_session_is_made_gets_nothing_and_the_leas
     with rough.door.changing(hold), ThreadPoolExecutor(1) as pool:
         asked = pool.submit(vend, visitor)
         assert arrived.wait(10)
-        receipt = rough.operator.call("POST", f"/v1/instances/{launched.id}/revoke").body
+        receipt = rough.operator.call("POST", f"/v1/revocations/instances/{launched.id}").body
         go_on.set()
         answer = asked.result(10)
-    assert receipt["aws"]["still_honours"] == []  # AWS had not given it yet
+    assert sessions(receipt) == []  # AWS had not given it yet
     record = refused(rough, answer, 403, "instance_revoked")
     assert record["reason"] == "revoked_while_vending"
-    (lease,) = world.rows("lease", instance=receipt["instance"])
+    (lease,) = world.rows("lease", instance=receipt["name"])
     assert lease["id"] == record["facts"]["lease"]
-    again = rough.operator.call("POST", f"/v1/instances/{launched.id}/revoke").body
-    assert [each["lease"] for each in again["aws"]["still_honours"]] == [lease["id"]], "and now the receipt names it"
+    again = rough.operator.call("POST", f"/v1/revocations/instances/{launched.id}").body
+    assert [each["lease"] for each in sessions(again)] == [lease["id"]], "and now the receipt names it"
 
 
 @pytest.mark.threat("D12")

@@ -99,9 +99,9 @@ class Tour:
             ("no such instance", self.operator, "GET", f"/v1/instances/{NOT_THERE}", None, 404, "refused"),
             ("reenroll", self.operator, "POST", f"/v1/instances/{newcomer.id}/allow-reenroll", None, 200, "allowed"),
             ("reenroll none", self.operator, "POST", f"/v1/instances/{NOT_THERE}/allow-reenroll", None, 404, "refused"),
-            ("revoke", self.operator, "POST", f"/v1/instances/{self.launched.id}/revoke", None, 200, "allowed"),
-            ("revoke none", self.operator, "POST", f"/v1/instances/{NOT_THERE}/revoke", None, 404, "refused"),
-            ("revoke, nobody", self.nobody, "POST", f"/v1/instances/{newcomer.id}/revoke", None, 401, "refused"),
+            ("revoke", self.operator, "POST", f"/v1/revocations/instances/{self.launched.id}", None, 200, "allowed"),
+            ("revoke none", self.operator, "POST", f"/v1/revocations/instances/{NOT_THERE}", None, 404, "refused"),
+            ("revoke, nobody", self.nobody, "POST", f"/v1/revocations/instances/{newcomer.id}", None, 401, "refused"),
             ("vend, revoked", self.instance, "POST", "/v1/credentials", VEND, 403, "refused"),
             ("watch, revoked", self.instance, "GET", "/v1/watch", None, 403, "refused"),
             ("audit", self.operator, "GET", "/v1/audit?limit=1", None, 200, "allowed"),
@@ -116,7 +116,8 @@ class Tour:
             ("public, no such route", self.world.site.public, "/v1/status", 404, "refused"),
             ("health", self.world.site.local, "/healthz", 200, None),
             ("readiness", self.world.site.local, "/readyz", 200, None),
-            ("local, no such route", self.world.site.local, "/metrics", 404, "refused"),
+            ("metrics", self.world.site.local, "/metrics", 200, None),
+            ("local, no such route", self.world.site.local, "/v1/status", 404, "refused"),
         ):
             yield what, partial(plain_get, f"http://{address}{path}"), status, decision
 

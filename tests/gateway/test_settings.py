@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from gateway.core.approval import ApprovalRules
 from gateway.core.errors import SettingsError
 from gateway.settings import read, variables
 
@@ -119,3 +120,84 @@ def test_private_networks_in_which_aws_may_be() -> None:
 def test_only_what_is_private_can_be_opened(written: str) -> None:
     with pytest.raises(SettingsError, match=r"aws\.private_networks\[0\]: must be a private network"):
         read({"names": ["a"], "aws": {"private_networks": [written]}}, {})
+
+
+OIDC: dict[str, Any] = {
+    "issuer": "https://login.example/realms/x", "client_id": "gateway", "roles": {"/admins": "administrator"},
+}  # fmt: skip
+
+
+def test_an_openid_provider() -> None:
+    assert read(LEAST, {}).provider is None
+    found = read(LEAST | {"oidc": OIDC | {"life": "30m", "name_suffix": "@example.com"}}, {}).provider
+    assert found is not None
+    assert (found.audience, found.client_id, found.roles) == ("gateway", "gateway", {"/admins": "administrator"})
+    assert (found.life, found.max_age) == (timedelta(minutes=30), timedelta(hours=1))
+    environ = {"TRUSTED_GATEWAY_OIDC_AUDIENCE": "api"}
+    other = read(LEAST | {"oidc": OIDC}, environ).provider
+    assert other is not None
+    assert other.audience == "api"
+
+
+@pytest.mark.parametrize(
+    ("changed", "fault"),
+    [
+        ({"issuer": "http://login.example"}, "oidc.issuer: must be an https URL"),
+        ({"issuer": "http://127.0.0.1:8080"}, "oidc.issuer"),  # in development, too
+        ({"issuer": "https://login.example?x=1"}, "oidc.issuer"),
+        ({"issuer": "https://login.example#x"}, "oidc.issuer"),
+        ({"issuer": "https://user@login.example"}, "oidc.issuer"),
+        ({"issuer": "https://"}, "oidc.issuer"),
+        ({"issuer": "https://login.example:0"}, "oidc.issuer"),
+        ({"issuer": "https://login.example:99999"}, "oidc.issuer"),
+        ({"issuer": None}, "oidc.client_id: means nothing without oidc.issuer"),
+        ({"client_id": None}, "oidc.audience"),
+        ({"roles": {}}, "oidc.roles"),
+        ({"roles": {"x": " admin"}}, "oidc.roles.x"),
+        ({"roles": {"x": "ADMIN"}}, "oidc.roles.x"),
+        ({"life": "61m"}, "oidc.life"),
+        ({"life": "59s"}, "oidc.life"),
+        ({"max_age": "25h"}, "oidc.max_age"),
+        ({"scopes": "openid  profile"}, "oidc.scopes"),
+        ({"secret": "x"}, "oidc.secret: is not known"),
+    ],
+)
+@pytest.mark.parametrize("environment", ["production", "development"])
+def test_faults_of_an_openid_provider(changed: dict[str, Any], fault: str, environment: str) -> None:
+    written = {name: value for name, value in (OIDC | changed).items() if value is not None}
+    assert fault in faults(LEAST | {"environment": environment, "oidc": written})
+
+
+def test_servers_are_seen_at_home_unless_regions_are_named() -> None:
+    assert read(LEAST | {"aws": {"region": "eu-west-1"}}, {}).server_regions == ("eu-west-1",)
+    named = read(LEAST, {"TRUSTED_GATEWAY_SERVERS_REGIONS": "us-east-1,eu-west-1,us-east-1"})
+    assert named.server_regions == ("eu-west-1", "us-east-1")
+    with pytest.raises(SettingsError):
+        read(LEAST | {"servers": {"regions": ["Mars"]}}, {})
+
+
+def test_approvals_are_asked_for_what_is_named() -> None:
+    assert not read(LEAST, {}).approvals.permissions
+    named = {"count": 3, "permissions": ["operator:key:*"], "life": "30m"}
+    assert read(LEAST | {"approvals": named}, {}).approvals == ApprovalRules(
+        3, ("operator:key:*",), timedelta(minutes=30)
+    )
+    variables = {"PERMISSIONS": "operator:key:rotate,operator:*:revoke", "COUNT": "4"}
+    found = read(LEAST, {f"TRUSTED_GATEWAY_APPROVALS_{name}": value for name, value in variables.items()}).approvals
+    assert (found.count, found.permissions) == (4, ("operator:key:rotate", "operator:*:revoke"))
+
+
+@pytest.mark.parametrize(
+    ("named", "fault"),
+    [
+        ({"count": 1}, "approvals.count: must be from 2 to 9"),
+        ({"permissions": ["operator:key:read"]}, "approvals.permissions[0]: operator:key:read permits nothing"),
+        ({"permissions": ["*"]}, "approvals.permissions[0]: does not have"),
+        ({"permissions": "operator:key:*"}, "approvals.permissions: must be a list"),
+        ({"life": "59s"}, "approvals.life: from 1m"),
+        ({"life": "169h"}, "approvals.life: from 1m"),
+        ({"odd": 1}, "approvals.odd: is not known here"),
+    ],
+)
+def test_faults_of_approvals(named: dict[str, Any], fault: str) -> None:
+    assert fault in faults(LEAST | {"approvals": named})

@@ -1,14 +1,15 @@
 """The audit log in the store: read as it lies there, and, in a write, chained."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from datetime import datetime, timedelta
+from typing import Any
 
-from sqlalchemy import Connection, bindparam, func, insert, select, update
+from sqlalchemy import Connection, bindparam, delete, func, insert, or_, select, tuple_, union, update
 
-from gateway.adapters.sql.schema import AUDIT_HEAD, AUDIT_RECORD
+from gateway.adapters.sql.schema import AUDIT_HEAD, AUDIT_INDEX, AUDIT_RECORD
 from gateway.core import audit
-from gateway.core.audit import Event, Head, Record
+from gateway.core.audit import Event, Head, Place, Record, Wanted
 from gateway.core.errors import Refusal
 
 TOLERANCE = timedelta(seconds=60)
@@ -45,6 +46,49 @@ class ReadLog:
     def heads(self) -> Sequence[Head]:
         return [Head(*row) for row in self._connection.execute(HEADS)]
 
+    def rows(self, chain: str, after: int, limit: int) -> Sequence[tuple[int, str, str]]:
+        row = AUDIT_RECORD.c
+        query = select(row.seq, row.line, row.hash).where(row.chain == chain, row.seq > after).order_by(row.seq)
+        return [(seq, line, hash_) for seq, line, hash_ in self._connection.execute(query.limit(limit))]
+
+    def hashes(self, chain: str, after: int, limit: int) -> Sequence[tuple[int, str]]:
+        row = AUDIT_RECORD.c
+        query = select(row.seq, row.hash).where(row.chain == chain, row.seq > after).order_by(row.seq).limit(limit)
+        return [(seq, hash_) for seq, hash_ in self._connection.execute(query)]
+
+    def search(self, wanted: Wanted, limit: int) -> Sequence[tuple[Place, str]]:
+        index, record = AUDIT_INDEX.c, AUDIT_RECORD.c
+        places = select(index.at, index.chain, index.seq).order_by(index.at, index.chain, index.seq).limit(limit)
+        if wanted.since:
+            places = places.where(index.at >= wanted.since)
+        if wanted.until:
+            places = places.where(index.at < wanted.until)
+        for column, value in (
+            (index.subject, wanted.subject),
+            (index.object, wanted.object),
+            (index.request_id, wanted.request_id),
+        ):
+            if value is not None:
+                places = places.where(column == value)
+        if wanted.after:
+            at, chain, seq = wanted.after.at, wanted.after.chain, wanted.after.seq
+            behind = or_(index.at > at, (index.at == at) & (tuple_(index.chain, index.seq) > (chain, seq)))
+            places = places.where(index.at >= at, behind)
+        if wanted.about:
+            # One index each, read in order up to the limit. OR would sort all that there is of a busy instance.
+            each = (places.where(column == wanted.about).subquery() for column in (index.subject, index.object))
+            found = union(*map(select, each)).subquery().c
+        else:
+            found = places.subquery().c
+        query = select(found.at, found.chain, found.seq, record.line).join(
+            AUDIT_RECORD, (record.chain == found.chain) & (record.seq == found.seq)
+        )
+        query = query.order_by(found.at, found.chain, found.seq).limit(limit)
+        return [(Place(at, chain, seq), line) for at, chain, seq, line in self._connection.execute(query)]
+
+    def forget(self, chain: str, through: int, limit: int) -> int:
+        raise TypeError("a read changes nothing")
+
 
 class ChainedLog(ReadLog):
     """`ports.AuditLog` in a batch of writes: `append` keeps records in memory, `flush` writes all of them at once.
@@ -53,8 +97,9 @@ class ChainedLog(ReadLog):
     Refusal `clock_untrusted` when `now` is more than 60 s behind the latest time in the log.
     """
 
-    def __init__(self, connection: Connection, chain: str, now: datetime) -> None:
+    def __init__(self, connection: Connection, chain: str, now: datetime, before_change: Callable[[], None]) -> None:
         super().__init__(connection)
+        self._before_change = before_change
         latest = connection.scalar(LATEST)
         if latest is not None and latest - now > TOLERANCE:
             raise Refusal("clock_untrusted", now=now.isoformat(), latest=latest.isoformat())
@@ -78,6 +123,20 @@ class ChainedLog(ReadLog):
         others = [head for head in super().heads() if head.chain != self._chain]
         return sorted([*others, *filter(None, [self._head])], key=lambda head: head.chain)
 
+    def forget(self, chain: str, through: int, limit: int) -> int:
+        row = AUDIT_RECORD.c
+        query = select(row.seq).where(row.chain == chain, row.seq <= through).order_by(row.seq).limit(limit)
+        found = self._connection.scalars(query).all()
+        self._before_change()
+        for table in (AUDIT_RECORD, AUDIT_INDEX) if found else ():
+            self._connection.execute(delete(table).where(table.c.chain == chain, table.c.seq <= found[-1]))
+        return len(found)
+
+    @property
+    def appended(self) -> list[Event]:
+        """What will be, or was, written."""
+        return [record.event for record in self._pending]
+
     def mark(self) -> tuple[Head | None, int]:
         """Where the log stands now, for `back_to`."""
         return self._head, len(self._pending)
@@ -93,7 +152,16 @@ class ChainedLog(ReadLog):
             return
         lines = [{"chain": r.chain, "seq": r.seq, "line": r.line, "hash": r.hash} for r in self._pending]
         self._connection.execute(insert(AUDIT_RECORD), lines)
+        self._connection.execute(insert(AUDIT_INDEX), [_indexed(r) for r in self._pending])
         if self._stored:
             self._connection.execute(MOVE_HEAD, {"ours": self._chain} | asdict(self._head))
         else:
             self._connection.execute(insert(AUDIT_HEAD), asdict(self._head))
+
+
+def _indexed(record: Record) -> dict[str, Any]:
+    event = record.event
+    return {
+        "chain": record.chain, "seq": record.seq, "at": record.at,
+        "subject": event.subject, "object": event.object, "request_id": event.request_id,
+    }  # fmt: skip

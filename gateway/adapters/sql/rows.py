@@ -1,5 +1,6 @@
 """The rows of one kind, for every dataclass of `core.model` alike."""
 
+from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from functools import cache
@@ -9,10 +10,13 @@ from sqlalchemy import Connection, Executable, Select, Table, and_, bindparam, d
 
 from gateway.adapters.sql.engine import insert_if_absent
 from gateway.adapters.sql.schema import TABLES
-from gateway.core.model import Instance, Lease
+from gateway.core.model import Certificate, CertificateState, Instance, Lease
 
 R = TypeVar("R")
 Shape = frozenset[tuple[str, bool]]  # which fields are compared, and whether with None
+Changes = tuple[tuple[str, Any, Any], ...]
+_BYTES = object()  # a sealed value that there was
+_FEW, _CHUNK = 8, 500  # rows: so few are changed one by one; so many by one statement at most
 
 
 class SqlRows(Generic[R]):
@@ -37,25 +41,73 @@ class SqlRows(Generic[R]):
         found = self._connection.execute(query, {**equal, "limit": limit, "after": after})
         return [self._kind(*row) for row in found]
 
+    def count(self, **equal: Any) -> int:
+        query = _selection(self._table, _shape(equal)).order_by(None).with_only_columns(func.count())
+        return self._connection.scalars(query, equal).one()
+
     def add(self, row: R) -> bool:
-        return self._change(self._sql.add, self._values(row))
+        return self._change(self._sql.add, [self._values(row)])
 
     def swap(self, old: R, new: R) -> bool:
         """Compare and swap: the whole old row stands in the WHERE, so no update can be lost. The key stays the same."""
+        return self._change(self._sql.swap, [self._swapped(old, new)])
+
+    def swap_all(self, pairs: Sequence[tuple[R, R]]) -> bool:
+        """Rows that change alike change in one statement, which sets and compares what changes, but no bytes."""
+        alike: dict[Changes, list[tuple[R, R]]] = defaultdict(list)
+        single: list[tuple[R, R]] = []
+        for pair in pairs:
+            changes = self._changes(*pair)
+            (single if changes is None else alike[changes]).append(pair)
+        done = True
+        for changes, group in alike.items():
+            if len(group) < _FEW or not changes:
+                single += group
+                continue
+            columns, key = self._table.c, self._table.c[self._sql.key]
+            same = [columns[name].is_not_distinct_from(old) for name, old, _ in changes if old is not _BYTES]
+            statement = update(self._table).where(*same).values({columns[name]: new for name, _, new in changes})
+            keys = [getattr(old, self._sql.key) for old, _ in group]
+            self._before_change()
+            for start in range(0, len(keys), _CHUNK):
+                chunk = keys[start : start + _CHUNK]
+                done &= self._connection.execute(statement.where(key.in_(chunk))).rowcount == len(chunk)
+        return self._change(self._sql.swap, [self._swapped(*pair) for pair in single]) and done
+
+    def remove(self, row: R) -> bool:
+        return self.remove_all([row])
+
+    def remove_all(self, rows: Sequence[R]) -> bool:
+        return self._change(self._sql.remove, [{"old_key": getattr(row, self._sql.key)} for row in rows])
+
+    def _changes(self, old: R, new: R) -> Changes | None:
+        """(field, before, after) of what changes; None when the key does, or what is compared as a whole."""
+        found: list[tuple[str, Any, Any]] = []
+        for name in self._sql.names:
+            before, after = getattr(old, name), getattr(new, name)
+            if before is after or before == after:
+                continue
+            if name == self._sql.key or isinstance(before, Mapping) or isinstance(after, Mapping):
+                return None
+            found.append((name, _BYTES if isinstance(before, bytes) else before, after))
+        return tuple(found)
+
+    def _swapped(self, old: R, new: R) -> dict[str, Any]:
         before, after = self._values(old), self._values(new)
         if before[self._sql.key] != after.pop(self._sql.key):
             raise ValueError("a swap cannot change the key")
-        return self._change(self._sql.swap, after | {f"old_{name}": value for name, value in before.items()})
-
-    def remove(self, row: R) -> bool:
-        return self._change(self._sql.remove, {"old_key": getattr(row, self._sql.key)})
+        return after | {f"old_{name}": value for name, value in before.items()}
 
     def _values(self, row: R) -> dict[str, Any]:
         return {name: getattr(row, name) for name in self._sql.names}
 
-    def _change(self, statement: Executable, values: Mapping[str, Any]) -> bool:
+    def _change(self, statement: Executable, values: Sequence[Mapping[str, Any]]) -> bool:
+        """Whether each of the values changed a row. Many together cost a fifth of one by one."""
+        if not values:
+            return True
         self._before_change()
-        return self._connection.execute(statement, values).rowcount == 1
+        found = self._connection.execute(statement, values if len(values) > 1 else values[0])
+        return found.rowcount == len(values)
 
 
 class SqlLeases(SqlRows[Lease]):
@@ -65,6 +117,23 @@ class SqlLeases(SqlRows[Lease]):
         table = TABLES[Lease]
         query = select(table).where(table.c.instance == instance, table.c.expires_at > now).order_by(table.c.id)
         return [Lease(*row) for row in self._connection.execute(query)]
+
+    def find_live(
+        self,
+        now: datetime,
+        *,
+        revoked_too: bool = False,
+        limit: int | None = None,
+        after: str | None = None,
+        **equal: Any,
+    ) -> Sequence[Lease]:
+        columns = TABLES[Lease].c
+        query = _selection(self._table, _shape(equal), limit is not None, after is not None)
+        query = query.where(columns.expires_at > bindparam("now"))
+        if not revoked_too:
+            query = query.where(columns.revoked_at.is_(None))
+        found = self._connection.execute(query, {**equal, "limit": limit, "after": after, "now": now})
+        return [Lease(*row) for row in found]
 
     def count_live(self, instance: str, now: datetime) -> int:
         table = TABLES[Lease]
@@ -76,10 +145,33 @@ class SqlLeases(SqlRows[Lease]):
         found = self._connection.execute(_newest_lease(), places).one_or_none()
         return Lease(*found) if found else None
 
+    def revoked_since(self, moment: datetime) -> Sequence[str]:
+        table = TABLES[Lease]
+        query = select(table.c.instance).where(table.c.revoked_at >= moment).distinct().order_by(table.c.instance)
+        return self._connection.scalars(query).all()
+
+    def revoked(self, instance: str, now: datetime) -> Sequence[str]:
+        lease = TABLES[Lease].c
+        query = select(lease.id).where(
+            lease.instance == instance, lease.expires_at > now, lease.revoked_at.is_not(None)
+        )
+        return self._connection.scalars(query.order_by(lease.id)).all()
+
     def spent(self, now: datetime, limit: int) -> Sequence[Lease]:
         table = TABLES[Lease]
         over = select(table).where(table.c.expires_at <= now, table.c.sealed_session.is_not(None))
         return [Lease(*row) for row in self._connection.execute(over.order_by(table.c.expires_at).limit(limit))]
+
+
+class SqlCertificates(SqlRows[Certificate]):
+    """`ports.Certificates`."""
+
+    def count_in_force(self, kind: str, now: datetime) -> int:
+        table = TABLES[Certificate]
+        query = select(func.count()).where(
+            table.c.kind == kind, table.c.state == CertificateState.ACTIVE, table.c.not_after >= now
+        )
+        return self._connection.scalars(query).one()
 
 
 class SqlInstances(SqlRows[Instance]):

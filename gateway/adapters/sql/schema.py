@@ -14,7 +14,7 @@ from typing import Any, get_args, get_origin, get_type_hints
 from sqlalchemy import BigInteger, Column, Dialect, Index, LargeBinary, MetaData, Table, Text, TypeDecorator
 from sqlalchemy.types import TypeEngine
 
-from gateway.core import model
+from gateway.core import model, operator_model
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 MICROSECOND = timedelta(microseconds=1)
@@ -110,12 +110,25 @@ TABLES: Mapping[Any, Table] = {
         Index(None, "instance", "expires_at"),
         Index(None, "plan_sha256", "expires_at"),
         Index(None, "expires_at"),
+        Index(None, "revoked_at"),
+        Index(None, "access_key_id"),
     ),
     model.Flight: _table("flight", model.Flight),
     model.BearerToken: _table("bearer_token", model.BearerToken, Index(None, "instance"), Index(None, "expires_at")),
     model.DummyKey: _table("dummy_key", model.DummyKey, Index(None, "instance"), Index(None, "expires_at")),
     model.Meter: _table("meter", model.Meter, Index(None, "until")),
-    model.Operator: _table("operator", model.Operator),
+    operator_model.Operator: _table("operator", operator_model.Operator),
+    operator_model.Role: _table("role", operator_model.Role),
+    operator_model.Approval: _table("approval", operator_model.Approval, Index(None, "state")),
+    operator_model.KeptAnswer: _table("kept_answer", operator_model.KeptAnswer, Index(None, "expires_at")),
+    operator_model.Revocation: _table("revocation", operator_model.Revocation, Index(None, "state")),
+    operator_model.Cut: _table("cut", operator_model.Cut, Index(None, "account"), Index(None, "until")),
+    operator_model.Fence: _table("fence", operator_model.Fence),
+    operator_model.Rotation: _table("rotation", operator_model.Rotation, Index(None, "state")),
+    operator_model.Launch: _table("launch", operator_model.Launch),
+    operator_model.Checkpoint: _table("checkpoint", operator_model.Checkpoint),
+    operator_model.Finding: _table("finding", operator_model.Finding, Index(None, "kind")),
+    operator_model.Cursor: _table("cursor", operator_model.Cursor),
     model.Crl: _table("crl", model.Crl),
 }
 
@@ -126,6 +139,22 @@ AUDIT_RECORD = Table(
     Column("seq", BigInteger, primary_key=True, autoincrement=False),
     Column("line", TEXT, nullable=False),
     Column("hash", TEXT, nullable=False),
+)
+
+# Where to look for a record. It is made of the lines and proves nothing: what is found is read from `audit_record`.
+AUDIT_INDEX = Table(
+    "audit_index",
+    METADATA,
+    Column("chain", TEXT, primary_key=True),
+    Column("seq", BigInteger, primary_key=True, autoincrement=False),
+    Column("at", Instant, nullable=False),
+    Column("subject", TEXT, nullable=True),
+    Column("object", TEXT, nullable=True),
+    Column("request_id", TEXT, nullable=False),
+    Index(None, "at"),
+    Index(None, "subject", "at"),
+    Index(None, "object", "at"),
+    Index(None, "request_id"),
 )
 
 AUDIT_HEAD = Table(

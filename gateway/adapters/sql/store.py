@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
 from contextlib import contextmanager
 from datetime import timedelta
+from time import perf_counter
 from typing import TypeVar
 
 from sqlalchemy import exc
@@ -11,11 +12,14 @@ from sqlalchemy import exc
 from gateway.adapters.sql.engine import PATIENCE, across_forks, open_engine
 from gateway.adapters.sql.transaction import Batch, snapshot
 from gateway.adapters.sql.writer import Job, Writer
+from gateway.core.audit import Event
 from gateway.core.errors import Refusal
 from gateway.ports import Clock, Transaction
 
 T = TypeVar("T")
 Unit = Callable[[Transaction], T]
+Observer = Callable[[int, float, Sequence[Event] | None], None]
+"""Told of each commit: how many units, how many seconds, and which records it made durable, or None when it failed."""
 
 
 class SqlStore:
@@ -30,6 +34,7 @@ class SqlStore:
         self._chain = chain
         self._clock = clock
         self._patience = patience
+        self.observe: Observer | None = None
         self.begin()
         across_forks(self)
 
@@ -79,13 +84,16 @@ class SqlStore:
 
     def _commit(self, jobs: Sequence[Job]) -> None:
         settle: list[Callable[[], None]] = []
+        events: list[Event] | None = None
+        begun = perf_counter()
         try:
             with self._writes.begin() as connection:
                 batch = Batch(connection, self._chain, self._clock())
                 for unit, answer in jobs:
                     if answer.set_running_or_notify_cancel():
                         settle.append(batch.run(unit, answer))
-                batch.finish()
+                written = batch.finish()
+            events = written
         except BaseException as error:
             for _, answer in jobs:
                 if answer.running() or (not answer.cancelled() and answer.set_running_or_notify_cancel()):
@@ -93,6 +101,8 @@ class SqlStore:
         else:
             for tell in settle:
                 tell()
+        if self.observe:
+            self.observe(len(jobs), perf_counter() - begun, events)
 
 
 def _refusal(error: BaseException) -> Refusal:

@@ -10,8 +10,9 @@ from sqlalchemy import Connection
 
 from gateway import ports
 from gateway.adapters.sql.audit import ChainedLog, ReadLog
-from gateway.adapters.sql.rows import SqlInstances, SqlLeases, SqlRows
-from gateway.core import model
+from gateway.adapters.sql.rows import SqlCertificates, SqlInstances, SqlLeases, SqlRows
+from gateway.core import model, operator_model
+from gateway.core.audit import Event
 
 
 class SqlTransaction:
@@ -26,14 +27,25 @@ class SqlTransaction:
         self.profile_versions: ports.Rows[model.ProfileVersion] = SqlRows(model.ProfileVersion, *place)
         self.tickets: ports.Rows[model.Ticket] = SqlRows(model.Ticket, *place)
         self.instances: ports.Instances = SqlInstances(model.Instance, *place)
-        self.certificates: ports.Rows[model.Certificate] = SqlRows(model.Certificate, *place)
+        self.certificates: ports.Certificates = SqlCertificates(model.Certificate, *place)
         self.nonces: ports.Rows[model.Nonce] = SqlRows(model.Nonce, *place)
         self.leases: ports.Leases = SqlLeases(model.Lease, *place)
         self.flights: ports.Rows[model.Flight] = SqlRows(model.Flight, *place)
         self.bearer_tokens: ports.Rows[model.BearerToken] = SqlRows(model.BearerToken, *place)
         self.dummy_keys: ports.Rows[model.DummyKey] = SqlRows(model.DummyKey, *place)
         self.meters: ports.Rows[model.Meter] = SqlRows(model.Meter, *place)
-        self.operators: ports.Rows[model.Operator] = SqlRows(model.Operator, *place)
+        self.operators: ports.Rows[operator_model.Operator] = SqlRows(operator_model.Operator, *place)
+        self.roles: ports.Rows[operator_model.Role] = SqlRows(operator_model.Role, *place)
+        self.approvals: ports.Rows[operator_model.Approval] = SqlRows(operator_model.Approval, *place)
+        self.answers: ports.Rows[operator_model.KeptAnswer] = SqlRows(operator_model.KeptAnswer, *place)
+        self.revocations: ports.Rows[operator_model.Revocation] = SqlRows(operator_model.Revocation, *place)
+        self.cuts: ports.Rows[operator_model.Cut] = SqlRows(operator_model.Cut, *place)
+        self.fences: ports.Rows[operator_model.Fence] = SqlRows(operator_model.Fence, *place)
+        self.rotations: ports.Rows[operator_model.Rotation] = SqlRows(operator_model.Rotation, *place)
+        self.launches: ports.Rows[operator_model.Launch] = SqlRows(operator_model.Launch, *place)
+        self.checkpoints: ports.Rows[operator_model.Checkpoint] = SqlRows(operator_model.Checkpoint, *place)
+        self.findings: ports.Rows[operator_model.Finding] = SqlRows(operator_model.Finding, *place)
+        self.cursors: ports.Rows[operator_model.Cursor] = SqlRows(operator_model.Cursor, *place)
         self.crls: ports.Rows[model.Crl] = SqlRows(model.Crl, *place)
         self.audit = audit
 
@@ -53,7 +65,7 @@ class Batch:
     def __init__(self, connection: Connection, chain: str, now: datetime) -> None:
         self._connection = connection
         self._changed = False
-        self._log = ChainedLog(connection, chain, now)
+        self._log = ChainedLog(connection, chain, now, self._before_change)
         self._transaction = SqlTransaction(connection, self._log, self._before_change)
 
     def run(self, unit: Callable[[ports.Transaction], Any], answer: "Future[Any]") -> Callable[[], None]:
@@ -75,9 +87,10 @@ class Batch:
         finally:
             self._changed = False
 
-    def finish(self) -> None:
-        """Write the batch's audit records; the transaction can commit after it."""
+    def finish(self) -> list[Event]:
+        """Write the batch's audit records, and return them; the transaction can commit after it."""
         self._log.flush()
+        return self._log.appended
 
     def _before_change(self) -> None:
         # A unit that only appends to the log needs no savepoint: its records are in memory still.

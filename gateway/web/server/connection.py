@@ -7,6 +7,7 @@ import asyncio
 import math
 from enum import Enum, auto
 from functools import partial
+from time import perf_counter
 from typing import TYPE_CHECKING, cast
 
 from gateway.core.errors import Refusal
@@ -36,8 +37,8 @@ class Connection(asyncio.Protocol):
     """The protocol of one accepted connection. The door calls `expire` when the loop's time has passed `deadline`."""
 
     __slots__ = (
-        "_awaited", "_close", "_door", "_head_only", "_intake", "_lingers", "_peer", "_reading_paused", "_request_id",
-        "_stage", "_stream", "_transport", "_unsent", "_waiting", "_writing_paused", "deadline",
+        "_asked", "_awaited", "_close", "_door", "_head_only", "_intake", "_lingers", "_peer", "_reading_paused",
+        "_request_id", "_stage", "_stream", "_transport", "_unsent", "_waiting", "_writing_paused", "deadline",
     )  # fmt: skip
 
     def __init__(self, door: "Door", address: tuple[str, int]) -> None:
@@ -49,13 +50,12 @@ class Connection(asyncio.Protocol):
         self._stage = Stage.READING
         self._request_id = ""
         self._head_only = False  # the request is a HEAD
-        self._close = False  # after this answer
-        self._lingers = False  # before it closes
+        self._close = self._lingers = False  # after this answer; before it closes
+        self._asked: Request | None = None  # what is answered next; None: what was none
         self._waiting: asyncio.Future[Response] | None = None  # what an inline handler gave
         self._stream: Stream | None = None  # it has the transport
         self._unsent = memoryview(b"")
-        self._reading_paused = False  # by us
-        self._writing_paused = False  # by the transport
+        self._reading_paused = self._writing_paused = False  # by us; by the transport
         self.deadline = math.inf
 
     # From the transport
@@ -166,9 +166,9 @@ class Connection(asyncio.Protocol):
         self._close = head.close
         self._stage = Stage.ANSWERING
         self.deadline = math.inf
-        request = Request(
+        request = self._asked = Request(
             head.method, head.target, head.path, head.query, head.headers, body,
-            self._peer, door.listener.name, self._request_id,
+            self._peer, door.listener.name, self._request_id, perf_counter(),
         )  # fmt: skip
         if head.streams and self._transport is not None:
             self._stream = Stream(door, self, self._transport, request, head)
@@ -212,7 +212,7 @@ class Connection(asyncio.Protocol):
         """In a thread of the pool: call the application."""
         door = self._door
         try:
-            environ = environ_of(request, server=door.address, tls=door.listener.tls is not None)
+            environ = environ_of(request, door.address, tls=door.listener.tls is not None, draining=door.draining)
             given: Response | BaseException = call(door.listener.wsgi, environ, door.limits.response)
         except BaseException as error:  # SystemExit in a view must not take the thread with it
             given = error
@@ -231,7 +231,7 @@ class Connection(asyncio.Protocol):
         self._door.counters.refused += 1
         self._request_id = self._door.request_id()
         self._intake.clear()
-        self._head_only = False
+        self._head_only, self._asked = False, None
         self._close = self._lingers = True
         self._answer(refusal)
 
@@ -260,6 +260,7 @@ class Connection(asyncio.Protocol):
 
     def _compose(self, response: Response) -> tuple[bytes, bytes]:
         self._close = self._close or response.close or self._door.draining
+        self._door.answered(self._asked, response)
         return answer.compose(response, date=self._door.date, head_only=self._head_only, close=self._close)
 
     def _write(self) -> None:
@@ -285,9 +286,7 @@ class Connection(asyncio.Protocol):
                 transport.resume_reading()
 
     def _end(self) -> None:
-        """Close. A client that was refused may still be sending; to close on it would reset the connection before it
-        has read why, so it gets a while to close by itself (RFC 9112 section 9.6).
-        """
+        """Close. Who was refused may still be sending, and would not read why: it gets a while (RFC 9112, 9.6)."""
         transport = self._transport
         if transport is None:
             return

@@ -18,7 +18,7 @@ from gateway.web.server.connection import Connection
 from gateway.web.server.head import HeadReader
 from gateway.web.server.pool import Pool
 from gateway.web.server.request_ids import request_ids
-from gateway.web.server.service import Limits, Listener, Response
+from gateway.web.server.service import Limits, Listener, Request, Response
 from gateway.web.server.stream import Stream
 
 log = logging.getLogger(__name__)
@@ -167,6 +167,11 @@ class Door:
             log.error("request %s failed: %s\n%s", request_id, type(error).__name__, where)
             error = Refusal("internal_error")
         return answer.problem(error, request_id)
+
+    def answered(self, request: Request | None, response: Response) -> None:
+        """An answer leaves."""
+        if (measured := self.listener.measured) is not None:
+            measured(request, response)
 
     def tick(self, now: float) -> None:
         """Keep the deadlines, and the date; look whether the clients of streams are still there."""

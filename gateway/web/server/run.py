@@ -1,6 +1,6 @@
 """Runs gunicorn in this process with a service that is built already: unsealed once, before the fork."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +13,11 @@ _PLACES = (Path(__file__).parents[2] / "gunicorn.conf.py", Path(__file__).parent
 
 
 class _Application(BaseApplication):  # type: ignore[misc]  # gunicorn has no types
-    def __init__(self, service: Service, binds: Sequence[str], workers: int) -> None:
+    def __init__(self, service: Service, binds: Sequence[str], workers: int, log: Mapping[str, Any]) -> None:
         self._service = service
         self._binds = list(binds)
         self._workers = workers
+        self._log = dict(log)
         super().__init__()
 
     def load_config(self) -> None:
@@ -28,11 +29,12 @@ class _Application(BaseApplication):  # type: ignore[misc]  # gunicorn has no ty
                 self.cfg.set(name, value)
         self.cfg.set("bind", self._binds)
         self.cfg.set("workers", self._workers)
+        self.cfg.set("logconfig_dict", self._log)
 
     def load(self) -> Service:
         return self._service
 
 
-def run(service: Service, binds: Sequence[str], workers: int) -> None:
-    """Serve until SIGTERM. `binds` are `host:port`, in the order of the service's listeners."""
-    _Application(service, binds, workers).run()
+def run(service: Service, binds: Sequence[str], workers: int, log: Mapping[str, Any]) -> None:
+    """Serve until SIGTERM. `binds` are `host:port`, in the order of the listeners; `log` is for dictConfig."""
+    _Application(service, binds, workers, log).run()

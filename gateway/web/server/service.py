@@ -35,6 +35,7 @@ class Request:
     peer: Peer
     listener: str
     request_id: str  # a version 4 UUID
+    begun: float = 0.0  # by time.perf_counter, when it was complete; of a stream, when its head was
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,6 +123,7 @@ class Listener:
     bodies: Mapping[str, int] = field(default_factory=dict)
     hosts: frozenset[str] | None = None  # Host headers to accept: lower case, no port, no brackets; None accepts any
     counters: Counters = field(default_factory=Counters)
+    measured: Callable[[Request | None, Response], None] | None = None  # told of every answer; None: of what was none
 
 
 class Service(Protocol):

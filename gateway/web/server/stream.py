@@ -121,6 +121,7 @@ class Stream(asyncio.Protocol):
         self.close = response.close or not self._framing.complete or self._door.draining
         head = answer.compose_head(response, length=length, date=self._door.date, close=self.close)
         self._answered, self._due = True, length
+        self._door.answered(self.request, response)
         await self._send([head], piece)
 
     async def write(self, piece: bytes) -> None:

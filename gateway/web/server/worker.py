@@ -9,6 +9,7 @@ import asyncio
 import faulthandler
 import os
 import signal
+from functools import partial
 from typing import Any
 
 import uvloop
@@ -18,6 +19,7 @@ from gateway.web.server.server import Server
 from gateway.web.server.service import Service
 
 _HEARTBEAT = 1.0  # seconds
+_ENDING = (signal.SIGTERM, signal.SIGQUIT, signal.SIGINT)
 
 
 class LoopWorker(Worker):  # type: ignore[misc]  # gunicorn has no types
@@ -32,6 +34,12 @@ class LoopWorker(Worker):  # type: ignore[misc]  # gunicorn has no types
             raise RuntimeError("preload_app must be set: the service is built before the fork")
         if cfg.is_ssl:
             raise RuntimeError("certfile and keyfile must not be set: TLS belongs to the service's listeners")
+        # At first a worker has gunicorn's handlers, which would swallow the one signal that it is ever sent to end. So
+        # that is held back until the loop runs.
+        hold, release = (
+            partial(signal.pthread_sigmask, how, _ENDING) for how in (signal.SIG_BLOCK, signal.SIG_UNBLOCK)
+        )
+        os.register_at_fork(before=hold, after_in_parent=release)
 
     def init_process(self) -> None:
         """Called by gunicorn in the new process; returns when the worker is done."""
@@ -68,6 +76,7 @@ class LoopWorker(Worker):  # type: ignore[misc]  # gunicorn has no types
             self._loop.close()
 
     async def _serve(self) -> None:
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, _ENDING)  # the loop sees no signal that comes before it runs
         self._server.open()
         self._beat()
         await self._told_to_stop.wait()

@@ -12,10 +12,11 @@ class AnswerTooLarge(Exception):
     """The application's answer is larger than `Limits.response`."""
 
 
-def environ_of(request: Request, *, server: tuple[str, int], tls: bool) -> Environ:
+def environ_of(request: Request, server: tuple[str, int], *, tls: bool, draining: bool) -> Environ:
     """The WSGI environment. REMOTE_ADDR is the socket's; what a header says about the client is only a header.
 
-    The project's own keys: `trusted_gateway.peer` (Peer), `trusted_gateway.request_id` and `trusted_gateway.listener`.
+    The project's own keys: `trusted_gateway.peer` (Peer), `trusted_gateway.request_id`, `trusted_gateway.listener` and
+    `trusted_gateway.draining` (the worker is about to end).
     """
     environ: Environ = {
         "REQUEST_METHOD": request.method,
@@ -40,6 +41,7 @@ def environ_of(request: Request, *, server: tuple[str, int], tls: bool) -> Envir
         "trusted_gateway.peer": request.peer,
         "trusted_gateway.request_id": request.request_id,
         "trusted_gateway.listener": request.listener,
+        "trusted_gateway.draining": draining,
     }
     for raw_name, raw_value in request.headers:
         name, value = raw_name.decode().upper().replace("-", "_"), raw_value.decode()

@@ -17,7 +17,7 @@ import boto3
 import pytest
 from botocore.exceptions import SSLError
 
-from gateway import bootstrap
+from gateway import ceremonies
 from gateway.adapters.aws import Aws
 from gateway.core.errors import Refusal
 from gateway.core.model import SessionRequest
@@ -328,7 +328,7 @@ def test_D12_the_environment_redirects_nothing(
     assert control.meta.endpoint_url.rstrip("/") == door.endpoint, "the control: this environment does redirect"
     monkeypatch.setenv("AWS_PROFILE", "nobody")
     settings = read({"names": ["gateway.example"]}, {})
-    client = bootstrap._aws(settings)._client(KEY, "sts", "eu-west-1")
+    client = ceremonies.aws_of(settings)._client(KEY, "sts", "eu-west-1")
     assert client.meta.endpoint_url == REAL
     http = client._endpoint.http_session
     assert http._proxy_config.proxy_url_for(REAL) is None
@@ -358,7 +358,7 @@ def test_D12_no_bundle_of_the_environment_is_trusted(tmp_path: Path, monkeypatch
             "environment": "development",
             "aws": {"endpoint": url},
         }
-        refusal = refused(lambda: bootstrap._aws(read(development, {})).account(KEY))
+        refusal = refused(lambda: ceremonies.aws_of(read(development, {})).account(KEY))
         assert (refusal.code, refusal.reason) == ("upstream_unavailable", "SSLError")
         assert asked == []
 

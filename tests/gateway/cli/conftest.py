@@ -16,7 +16,7 @@ import pytest
 from gateway.cli.main import main
 from tests.gateway.web_server.pki import Pki, make
 
-ERROR = re.compile(r"error: [^\n]+ \(([a-z0-9_]+)\)\n(?:hint: [^\n]+\n)?")
+ERROR = re.compile(r"error: [^\n]+ \(([a-z0-9_]+)\)\nhint: [^\n]+\n")
 
 
 class Said(NamedTuple):
@@ -27,7 +27,7 @@ class Said(NamedTuple):
     err: str
 
     def fails(self, code: str, status: int = 1) -> str:
-        """Assert that it failed as commands fail: one line, maybe a hint, nothing else; return that."""
+        """Assert that it failed as commands fail: one line, a hint, nothing else; return that."""
         match = ERROR.fullmatch(self.err)
         assert match is not None, self
         assert (self.status, match[1], self.out) == (status, code, ""), self
@@ -54,7 +54,7 @@ Run = Callable[..., Said]
 class FakeGateway:
     """Answers every request with `status` and `answer` (bytes, or what JSON has).
 
-    `answers` has others by path, or by method and path; a pair is a status and an answer.
+    `answers` has others by path, by method and path, or by these with the query; a pair is a status and an answer.
     """
 
     def __init__(self, pki: Pki) -> None:
@@ -68,7 +68,8 @@ class FakeGateway:
                 fake.asked.append((self.command, self.path, json.loads(body) if body else None))
                 fake.fields.append(dict(self.headers))
                 path = self.path.partition("?")[0]
-                found = fake.answers.get(f"{self.command} {path}", fake.answers.get(path, fake.answer))
+                places = (f"{self.command} {self.path}", f"{self.command} {path}", path)
+                found = next((fake.answers[each] for each in places if each in fake.answers), fake.answer)
                 status, found = found if isinstance(found, tuple) else (fake.status, found)
                 raw = found if isinstance(found, bytes) else json.dumps(found).encode()
                 self.send_response(status)
@@ -76,7 +77,7 @@ class FakeGateway:
                 self.end_headers()
                 self.wfile.write(raw)
 
-            do_GET = do_POST = do_PUT = answer
+            do_GET = do_POST = do_PUT = do_DELETE = answer
 
             def log_message(self, *_: object) -> None:
                 pass

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from gateway.cli.audit_pages import AGAIN
 from gateway.core.audit import Event, Head, Kind, Name, append
 from tests.gateway.cli.conftest import FakeGateway, Run
 
@@ -25,13 +26,25 @@ def _log(count: int) -> list[dict[str, Any]]:
     return rows
 
 
+def _state(rows: list[dict[str, Any]]) -> dict[str, Any]:
+    last = rows[-1]
+    heads = [{"chain": last["chain"], "seq": last["seq"], "hash": last["hash"]}]
+    return {"heads": heads, "checkpoint": None, "begin": None}
+
+
+def _exported(rows: list[dict[str, Any]]) -> dict[str, Any]:
+    texts = [{**{key: row[key] for key in ("chain", "seq")}, "text": f"{row['hash']} {row['line']}"} for row in rows]
+    return {"records": texts, "heads": _state(rows)["heads"]}
+
+
 @pytest.fixture
 def log(gateway: FakeGateway) -> list[dict[str, Any]]:
     """What the gateway has, and sends."""
     rows = _log(5)
     gateway.answers = {
-        "/v1/status": {"audit": {"node-1.worker-0": {"records": 5, "hash": rows[-1]["hash"]}}},
+        "/v1/audit/checkpoint": _state(rows),
         "/v1/audit": {"records": rows},
+        "/v1/audit/export": _exported(rows),
     }
     return rows
 
@@ -62,7 +75,9 @@ def test_a_log_that_was_cut_is_found_by_a_witness(
     run("audit", "verify", "--witness", witness).succeeds()
     assert stat.S_IMODE(witness.stat().st_mode) == 0o600
     del log[3:]
-    gateway.answers["/v1/status"] = {"audit": {"node-1.worker-0": {"records": 3}}}
+    gateway.answers["GET /v1/audit?after=node-1.worker-0:3"] = {"records": []}
+    assert "#4 to #5: are gone; the gateway has seen them" in run("audit", "verify").out
+    gateway.answers["/v1/audit/checkpoint"] = _state(log)
     run("audit", "verify").succeeds()
     before = witness.read_text()
     assert run("audit", "verify", "--witness", witness, "--save-witness", witness).status == 1
@@ -116,7 +131,7 @@ def test_files_that_cannot_be_used(operator: Path, run: Run, log: list[dict[str,
 def test_an_export_that_is_broken_off_leaves_no_file_that_would_verify(
     operator: Path, gateway: FakeGateway, run: Run, log: list[dict[str, Any]], tmp_path: Path
 ) -> None:
-    log[4] = {}
+    gateway.answers["/v1/audit/export"]["records"][4] = {}
     run("audit", "export", tmp_path / "copy.log").fails("gateway_strange")
     assert not [path for path in tmp_path.iterdir() if "copy" in path.name]
 
@@ -133,5 +148,57 @@ def test_tail_asks_for_no_more_than_it_shows_and_verify_for_all(
 ) -> None:
     run("audit", "tail", "-n", "2").succeeds()
     run("audit", "verify").succeeds()
-    asked = [path for _, path, _ in gateway.asked if path.startswith("/v1/audit")]
+    asked = [path for _, path, _ in gateway.asked if path.startswith("/v1/audit?")]
     assert asked == ["/v1/audit?after=node-1.worker-0:3", "/v1/audit?after="]
+
+
+ODD = (
+    "nonsense \x1b[2J",
+    "[]",
+    "{}",
+    '{"at": 1}',
+    '{"at": "yesterday", "facts": {}}',
+    '{"at": "2026-11-22T00:00:00.000000+00:00", "facts": 1, "name": ["x"], "subject": {}, "reason": "\\u001b[31m"}',
+)
+
+
+@pytest.mark.parametrize("line", ODD)
+def test_what_is_no_record_is_shown_and_harms_nobody(
+    operator: Path, gateway: FakeGateway, run: Run, log: list[dict[str, Any]], line: str
+) -> None:
+    log[3]["line"] = line
+    for options in ((), ("--json",), ("-n", "2")):
+        said = run("audit", "tail", *options).succeeds()
+        assert "\x1b" not in said
+        assert "request-4" in said or "operator:gateway:status" in said, "the others are there"
+    assert "audit_broken" in run("audit", "tail").out or '"reason"' in line
+    assert "(audit_broken)" in run("audit", "verify").err
+
+
+def test_a_log_of_many_pages_waits_for_its_turn(
+    operator: Path, gateway: FakeGateway, run: Run, log: list[dict[str, Any]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """1,000 records a page, and 600 requests a minute: whoever has a million of them is told to wait on the way."""
+    slept: list[float] = []
+    page = gateway.answers["/v1/audit"]
+
+    def sleep(seconds: float) -> None:
+        slept.append(seconds)
+        gateway.answers["/v1/audit"] = page
+
+    monkeypatch.setattr("gateway.cli.audit_pages.time.sleep", sleep)
+    gateway.answers["/v1/audit"] = (429, {"code": "too_many_requests", "title": "Too many"})
+    assert "verified 5 records" in run("audit", "verify").succeeds()
+    assert slept == [AGAIN]
+    gateway.answers["/v1/audit"] = (403, {"code": "operator_forbidden", "title": "No", "hint": "Ask"})
+    run("audit", "verify").fails("operator_forbidden")
+
+
+def test_an_archive_that_came_in_between_is_no_broken_log(
+    operator: Path, gateway: FakeGateway, run: Run, log: list[dict[str, Any]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    del log[:2]
+    assert "follows #0" in run("audit", "verify").out, "the control"
+    states = [_state(log), {**_state(log), "begin": {"checkpoint": {}}}]
+    monkeypatch.setattr("gateway.cli.audit_pages.state", lambda client: states.pop(0))
+    run("audit", "verify").fails("audit_moved")

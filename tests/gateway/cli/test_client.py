@@ -1,5 +1,6 @@
 """Commands that ask a gateway: what it says is shown and not obeyed, and why it does not answer is told."""
 
+import http.client
 import json
 import socket
 from datetime import UTC, datetime, timedelta
@@ -27,11 +28,11 @@ INSTANCE: dict[str, Any] = {
     "certificates": [{"serial": EVIL, "state": EVIL, "not_after": AT}],
     "leases": [{"lease": EVIL, "grant": EVIL, "until": AT}],
 }  # fmt: skip
-SESSION = dict.fromkeys(("access_key_id", "grant", "role", "session_name", "until"), EVIL)
+SESSION = dict.fromkeys(("access_key_id", "grant", "role", "session_name", "lease"), EVIL) | {"until": AT}
 RECORD = {
     "chain": "node-1.worker-0", "seq": 1, "hash": EVIL,
     "line": json.dumps({"at": AT, "kind": EVIL, "name": EVIL, "allowed": True, "reason": EVIL, "subject": EVIL,
-                        "source": None, "object": EVIL}),
+                        "source": None, "object": EVIL, "facts": {}}),
 }  # fmt: skip
 STATUS = {
     "instances": {"enrolled": EVIL, "revoked": EVIL}, "certificates_active": EVIL,
@@ -39,10 +40,20 @@ STATUS = {
     "upstream_keys": [{"name": EVIL, "access_key_id": EVIL, "account": EVIL}],
     "audit": {"node-1.worker-0": {"records": 1, "hash": EVIL}},
 }  # fmt: skip
-RECEIPT = {
-    "instance": EVIL, "revoked_at": EVIL, "gateway": {"refuses": EVIL, "certificates": [], "tickets": []},
-    "crl": {"published": True, "number": EVIL}, "agent": {"stops_within_seconds": EVIL},
-    "aws": {"still_honours": [SESSION], "until": AT, "forgotten": []},
+RECEIPT: dict[str, Any] = {
+    "id": EVIL, "kind": EVIL, "name": EVIL, "by": EVIL, "reason": EVIL, "dry_run": False, "revoked_at": AT,
+    "cut": {"instances": [EVIL], "sessions": [EVIL]}, "until": AT,
+    "layers": [
+        {"layer": "gateway", "state": "done", "ms": 1.5, "tries": 1, "facts": {"refuses": EVIL}},
+        {"layer": "crl", "state": EVIL, "ms": None, "tries": 2, "facts": {"published": True, "number": EVIL},
+         "problem": EVIL},
+        {"layer": "agents", "state": "trying", "ms": None, "tries": 1,
+         "facts": {"agents": 2, "told": EVIL, "untold": [EVIL], "stops_within_seconds": EVIL}},
+        {"layer": "aws", "state": "waiting", "ms": None, "tries": 1,
+         "facts": {"waits_for": EVIL, "accounts": [{"account": EVIL, "state": EVIL, "why": EVIL}]}},
+        {"layer": EVIL, "state": "not_served", "ms": None, "tries": 0, "facts": {"why": EVIL}},
+    ],
+    "remains": [SESSION | {"what": "session"}, SESSION | {"what": "signatures"}],
 }  # fmt: skip
 TICKET = {"ticket": EVIL, "user_data": EVIL, "id": EVIL, "profile": EVIL, "instance_id": EVIL, "expires_at": AT}
 ASKS = [
@@ -51,10 +62,14 @@ ASKS = [
     (["instance", "show", ID], INSTANCE),
     (["instance", "allow-reenroll", ID], {"until": AT}),
     (["revoke", "instance", ID], RECEIPT),
+    (["revoke", "grant", "web/reports"], RECEIPT),
+    (["revoke", "everything", "--yes"], RECEIPT),
+    (["revocation", "show", "r-1"], RECEIPT),
+    (["revocation", "list"], {"revocations": [RECEIPT], "next": None}),
     (["ticket", "create", "--profile", "web"], TICKET),
     (["ticket", "create", "--profile", "web", "--only-secret"], TICKET),
     (["ticket", "create", "--profile", "web", "--user-data"], TICKET),
-    (["audit", "tail"], {"records": [RECORD]} | STATUS),
+    (["audit", "tail"], {"records": [RECORD], "heads": [{"chain": "node-1.worker-0", "seq": 1, "hash": EVIL}]}),
 ]
 EACH = pytest.mark.parametrize(("arguments", "answer"), ASKS, ids=[" ".join(arguments) for arguments, _ in ASKS])
 
@@ -81,7 +96,8 @@ def test_json_is_what_the_gateway_said_in_plain_characters(
     assert text.isascii()
     assert text.replace("\n", "").isprintable()
     said = json.loads(text)
-    expected = {"instance list": answer.get("instances"), "audit tail": json.loads(str(RECORD["line"]))}
+    lists = {f"{name} list": answer.get(f"{name}s") for name in ("instance", "revocation")}
+    expected = lists | {"audit tail": json.loads(str(RECORD["line"]))}
     assert said == expected.get(" ".join(arguments[:2]), answer)
 
 
@@ -251,3 +267,73 @@ def test_an_instance_is_named_by_its_id_or_its_spiffe_id(operator: Path, gateway
 def test_a_life_that_is_none(operator: Path, gateway: FakeGateway, run: Run, life: str) -> None:
     run("ticket", "create", "--profile", "web", "--life", life).fails("duration_invalid")
     assert gateway.asked == []
+
+
+TICKETS: dict[str, Any] = {
+    "tickets": [
+        {"id": EVIL, "profile": EVIL, "instance_id": None, "state": EVIL, "created_by": EVIL, "expires_at": AT,
+         "redeemed_by": EVIL},
+    ],
+    "next": None,
+}  # fmt: skip
+LEASES: dict[str, Any] = {
+    "leases": [
+        {"id": EVIL, "instance": EVIL, "profile": EVIL, "grant": EVIL, "access_key_id": EVIL, "expires_at": AT,
+         "revoked_at": None},
+    ],
+    "next": None,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("noun", "answer"), [("ticket", TICKETS), ("lease", LEASES)])
+@pytest.mark.threat("C17")
+def test_a_list_is_shown_and_not_obeyed(
+    operator: Path, gateway: FakeGateway, run: Run, noun: str, answer: dict[str, Any]
+) -> None:
+    gateway.answer = answer
+    text = run(noun, "list").succeeds()
+    assert text.replace("\n", "").isprintable()
+    assert INERT.partition("\\u2028")[0] in text
+    said = run(noun, "list", "--json").succeeds()
+    assert json.loads(said) == answer[f"{noun}s"]
+
+
+def test_a_list_is_read_page_by_page_with_its_filters(operator: Path, gateway: FakeGateway, run: Run) -> None:
+    gateway.answer = {"tickets": [], "next": None}
+    assert run("ticket", "list", "--state", "open", "--profile", "a&b").succeeds() == "no such ticket\n"
+    assert gateway.asked[-1][1] == "/v1/tickets?limit=100&state=open&profile=a%26b"
+    gateway.answers = {
+        "GET /v1/leases?limit=100": {"leases": [], "next": "the cursor"},
+        "GET /v1/leases?limit=100&after=the+cursor": {"leases": [], "next": None},
+    }
+    assert run("lease", "list", "--all").succeeds() == "no such lease\n"
+    assert [path for _, path, _ in gateway.asked[-2:]] == [path[4:] for path in gateway.answers]
+
+
+def test_a_change_whose_answer_was_lost_is_sent_once_more_with_the_same_key(
+    operator: Path, gateway: FakeGateway, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    answers = http.client.HTTPSConnection.getresponse
+    lost = [1, 2]
+
+    def lose(connection: http.client.HTTPSConnection) -> http.client.HTTPResponse:
+        found = answers(connection)
+        if lost:
+            lost.pop()
+            raise http.client.RemoteDisconnected("lost")
+        return found
+
+    monkeypatch.setattr(http.client.HTTPSConnection, "getresponse", lose)
+    gateway.answer = TICKET
+    run("ticket", "create", "--profile", "web").fails("gateway_unreachable")
+    keys = [fields["Idempotency-Key"] for fields in gateway.fields]
+    assert len(keys) == 2, "once more, and no more"
+    assert len(set(keys)) == 1
+    lost.append(1)
+    run("ticket", "create", "--profile", "web").succeeds()
+    again = [fields["Idempotency-Key"] for fields in gateway.fields[2:]]
+    assert len(again) == 2
+    assert len({*keys, *again}) == 2, "another change has another key"
+    gateway.answer = {"tickets": [], "next": None}
+    run("ticket", "list").succeeds()
+    assert "Idempotency-Key" not in gateway.fields[-1]

@@ -271,7 +271,11 @@ def exported(tmp_path: Path) -> Path:
 def serve(gateway: FakeGateway, *events: Event) -> None:
     rows = log(*events)
     gateway.answers = {
-        "/v1/status": {"audit": {"node-1.worker-0": {"records": len(rows), "hash": rows[-1]["hash"]}}},
+        "/v1/audit/checkpoint": {
+            "heads": [{"chain": "node-1.worker-0", "seq": len(rows), "hash": rows[-1]["hash"]}],
+            "checkpoint": None,
+            "begin": None,
+        },
         "/v1/audit": {"records": rows},
     }
 

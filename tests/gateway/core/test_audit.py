@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.core.audit import Event, Head, Kind, Name, append, digest, verify
+from gateway.core.audit import Event, Head, Kind, Name, append, digest
+from gateway.core.verification import verify, witness_of_heads
 
 NOW = datetime(2026, 11, 23, 12, 0, tzinfo=UTC)
 
@@ -60,7 +61,7 @@ def test_I04_removed_swapped_and_doubled_records_are_found_and_named(index: int)
 @pytest.mark.threat("I04")
 def test_I04_a_cut_tail_and_a_rewritten_chain_are_found_by_a_witness() -> None:
     rows = chain_of(10)
-    witness = dict(verify(rows).heads)
+    witness = [witness_of_heads(verify(rows).heads)]
     assert verify(rows, witness)
     assert verify(rows[:-1]), "without a witness a cut tail looks whole"
     assert not verify(rows[:-1], witness)

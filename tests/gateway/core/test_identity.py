@@ -5,7 +5,16 @@ import pytest
 
 from gateway.core.errors import Refusal
 from gateway.core.identity import check_certificate, check_instance, check_operator
-from gateway.core.model import Certificate, CertificateState, Instance, InstanceState, Operator
+from gateway.core.model import (
+    Certificate,
+    CertificateState,
+    Instance,
+    InstanceState,
+)
+from gateway.core.operator_model import (
+    Operator,
+    OperatorState,
+)
 from tests.gateway.core.rows import CERTIFICATE, INSTANCE, NOW
 
 SHA = CERTIFICATE.sha256
@@ -56,7 +65,7 @@ def test_instances_that_are_refused(instance: Instance | None, code: str) -> Non
 
 
 def test_operators_must_be_known() -> None:
-    alice = Operator("alice", "administrator", NOW)
+    alice = Operator("alice", {"roles": ["administrator"]}, 1, OperatorState.ACTIVE, NOW, "")
     assert check_operator(alice) is alice
     with pytest.raises(Refusal):
         check_operator(None)

@@ -415,3 +415,39 @@ def test_durations_have_one_form(written: str) -> None:
     with pytest.raises(ValueError, match="written like"):
         parse_duration(written)
     assert parse_duration("90m") == timedelta(minutes=90)
+
+
+LAUNCH: dict[str, Any] = {"image": "ami-0123456789abcdef0", "region": "eu-central-1", "type": "t3.micro"}
+
+
+def test_a_launch_is_read_and_left_out_is_none() -> None:
+    assert read(of(), source_address=True).launch is None
+    plan = read(of() | {"launch": LAUNCH | {"tags": {"team": "a"}}}, source_address=True).launch
+    assert plan is not None
+    assert (plan.image, plan.region, plan.type) == tuple(LAUNCH.values())
+    assert (plan.subnet, plan.security_groups, plan.tags, plan.user_data) == (None, (), {"team": "a"}, "")
+
+
+@pytest.mark.parametrize(
+    ("change", "fault"),
+    [
+        ({"image": "ami-x"}, "launch.image: does not have the required form"),
+        ({"type": "t3"}, "launch.type: does not have the required form"),
+        ({"subnet": "vpc-0123abcd"}, "launch.subnet: does not have the required form"),
+        ({"security_groups": ["default"]}, "launch.security_groups[0]: does not have the required form"),
+        ({"iam_instance_profile": "admin"}, "launch.iam_instance_profile: is not known here"),
+        ({"tags": {"aws:x": "a"}}, "launch.tags: aws:x: is no key that AWS takes"),
+        ({"user_data": "#trusted-gateway {}"}, "launch.user_data: a line that begins with #trusted-gateway"),
+        ({"user_data": "x" * 15361}, "launch.user_data: is too long"),
+        ({"image": "ami-0fedcba9876543210"}, "launch.image: is not among attestation.images"),
+        ({"region": "eu-west-1"}, "launch.region: is not among attestation.regions"),
+    ],
+)
+def test_what_is_wrong_with_a_launch_is_named(change: dict[str, Any], fault: str) -> None:
+    attested = {"images": [LAUNCH["image"]], "regions": [LAUNCH["region"]]}
+    document = of() | {"attestation": attested, "launch": LAUNCH}
+    assert read(document, source_address=True).launch is not None  # the control
+    with pytest.raises(Refusal) as caught:
+        read(document | {"launch": LAUNCH | change}, source_address=True)
+    (found,) = caught.value.faults
+    assert found.startswith(fault)

@@ -21,10 +21,14 @@ from gateway.core.attest.facts import InstanceFacts
 from gateway.core.audit import Name
 from gateway.core.identity import Identity
 from gateway.core.model import Certificate, Instance, InstanceState, Profile, SealRecord, Session, SessionRequest
+from gateway.core.revocation import Target
 from gateway.flows.initialize import Initialize
 from gateway.flows.issue import Issue
 from gateway.flows.journal import Call, Journal
+from gateway.flows.layers import Layer
 from gateway.flows.publish import Publish
+from gateway.flows.revocation_layers import AgentsLayer, CrlLayer
+from gateway.flows.revoke import Order, Revoke
 from gateway.flows.server_identity import ServerIdentities
 from gateway.flows.vault import SealedSessions, UpstreamKeys
 from gateway.flows.vend import Vend
@@ -115,6 +119,21 @@ class Gateway:
         keys = UpstreamKeys(self.journal, self.vault, self.aws, self.time)
         sealed = SealedSessions(self.vault)
         return Vend(self.store, self.journal, keys, sealed, self.aws, self.time, clock.random_bytes)
+
+    def revoking(self, publish: Publish | None = None, *more: Layer) -> Revoke:
+        """The flow, with the layers that need nothing outside, and `more`."""
+        layers: tuple[Layer, ...] = (
+            CrlLayer(self.store, publish or self.publish),
+            AgentsLayer(self.store, self.time),
+            *more,
+        )
+        return Revoke(self.store, self.journal, layers, self.time, clock.random_bytes, 0)
+
+    def revoke(self, name: str, target: Target = Target.INSTANCE, **how: Any) -> dict[str, Any]:
+        """Revoke, as alice does."""
+        with self.journal.call(Name(f"operator:{target}:revoke"), clock.request_id(), "127.0.0.1") as call:
+            call.subject = "spiffe://td/operator/alice"
+            return self.revoking().revoke(call, Order(target, name, **how))
 
     def identities(self, *names: str) -> ServerIdentities:
         return ServerIdentities(

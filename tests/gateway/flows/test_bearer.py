@@ -31,7 +31,7 @@ def given(gateway: Gateway, identity: Identity) -> Given:
 
 def refused(gateway: Gateway, identity: Identity, secret: Secret) -> str:
     with pytest.raises(Refusal) as found:
-        flow(gateway).check(identity, secret)
+        flow(gateway).check(gateway.call(), identity, secret)
     assert found.value.code == "token_refused"
     return found.value.reason
 
@@ -48,7 +48,7 @@ def test_a_token_lasts_an_hour_and_never_longer_than_its_certificate(
     assert made.row.expires_at <= identity.certificate.not_after
     assert timedelta(0) <= gateway.time() + token - made.row.expires_at <= SECOND, "certificates count whole seconds"
     gateway.time.now = made.row.expires_at - timedelta(microseconds=1)
-    assert flow(gateway).check(identity, made.secret) == made.row
+    assert flow(gateway).check(gateway.call(), identity, made.secret) == made.row
     gateway.time.now = made.row.expires_at
     assert refused(gateway, identity, made.secret) == "token_expired"
 
@@ -63,7 +63,7 @@ def test_D01_a_token_serves_the_certificate_that_it_was_given_to(gateway: Gatewa
     assert refused(gateway, second, made.secret) == "token_of_another_certificate"
     foreign = Identity(other.instance, identity.certificate)
     assert refused(gateway, foreign, made.secret) == "token_of_another_certificate"
-    assert flow(gateway).check(identity, made.secret) == made.row
+    assert flow(gateway).check(gateway.call(), identity, made.secret) == made.row
 
 
 def test_no_token_and_an_unknown_one_are_told_apart_in_the_log_only(gateway: Gateway) -> None:
@@ -96,8 +96,8 @@ def test_of_too_many_the_oldest_goes_and_only_of_this_instance(gateway: Gateway)
         gateway.time.passes(SECOND)
         made.append(given(gateway, identity))
     assert [refused(gateway, identity, each.secret) for each in made[:2]] == ["token_unknown"] * 2
-    assert all(flow(gateway).check(identity, each.secret) for each in made[2:])
-    assert flow(gateway).check(other, others.secret)
+    assert all(flow(gateway).check(gateway.call(), identity, each.secret) for each in made[2:])
+    assert flow(gateway).check(gateway.call(), other, others.secret)
 
 
 @pytest.mark.threat("B05")

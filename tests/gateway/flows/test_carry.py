@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from gateway.core.audit import Name
-from gateway.core.audit import verify as verify_log
 from gateway.core.errors import Refusal
+from gateway.core.verification import verify as verify_log
 from gateway.flows.passage import Ended, Passage
 from gateway.wire import calls
 from gateway.wire.sigv4 import parse_authorization, verify

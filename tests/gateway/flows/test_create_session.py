@@ -9,12 +9,14 @@ from typing import Any
 import pytest
 from cryptography import x509
 
+from certs.keys import public_sha256
 from certs.names import InstanceName
 from certs.profiles import INSTANCE
 from gateway.adapters.sql.store import SqlStore
 from gateway.core.audit import Name
 from gateway.core.errors import Refusal
 from gateway.core.model import Instance, InstanceState, Profile
+from gateway.core.revocation import Target
 from gateway.core.rolesanywhere import Anchor, Received
 from gateway.flows.create_session import Created, CreateSession
 from gateway.flows.identify import Identify
@@ -207,6 +209,20 @@ def test_a_revoked_certificate_is_refused_while_its_machine_is_not(door: Door) -
     assert door.gateway.store.write(lambda tx: tx.certificates.swap(row, revoked))
     assert door.refused(holder) == "certificate_revoked"
     assert door.ask(CORP.leaf("host-1")).instance.id == URI
+
+
+def test_a_key_that_was_revoked_comes_back_by_no_other_certificate_and_takes_all_sessions_along(door: Door) -> None:
+    """The other CA may certify a key anew, and the gateway has not seen that certificate yet."""
+    door.ask(CORP.leaf("host-1"))
+    key = ec_key()
+    later = door.ask(CORP.leaf("host-1", key), durationSeconds=900).vended.lease
+    with door.gateway.store.read() as tx:
+        row = tx.certificates.find(kind="instance", key_sha256=public_sha256(key.public_key()))[0]
+    cut = door.gateway.revoke(row.serial, Target.CERTIFICATE)["cut"]
+    assert later.id in [each["lease"] for each in cut["sessions"]], "though the machine came in by another key at first"
+    assert door.refused(CORP.leaf("host-1", key)) == "certificate_revoked"
+    assert door.ask(CORP.leaf("host-1")).instance.id == URI, "the machine comes back by another key"
+    assert door.ask(CORP.leaf("host-2", key)).instance.id != URI, "what is revoked is of one machine"
 
 
 def test_without_a_list_that_can_be_had_nobody_comes_in(gateway: Gateway) -> None:

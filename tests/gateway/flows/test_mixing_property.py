@@ -18,7 +18,6 @@ from gateway.core.identity import Identity
 from gateway.core.lease import SHORTEST_LIFE, Order
 from gateway.core.model import InstanceState, Lease, Profile, Session, SessionRequest
 from gateway.flows.journal import Journal
-from gateway.flows.revoke import Revoke
 from gateway.ports import OpenableKey
 from tests.gateway.flows.conftest import PROFILE, Gateway
 
@@ -109,9 +108,7 @@ class Course:
         self.variant = variant
 
     def revoke(self, which: int) -> None:
-        there = self.gateway
-        revoke = Revoke(there.store, there.journal, there.publish, there.time)
-        revoke.instance(there.call(), self.instances[which].instance.instance_id)
+        self.gateway.revoke(self.instances[which].instance.instance_id)
 
     def enrol_again(self, which: int) -> None:
         row = self._row(which)

@@ -6,10 +6,12 @@ from typing import Any
 
 import pytest
 
+from gateway.adapters.secret_detector import SecretDetector
 from gateway.core.audit import Name
 from gateway.core.errors import Refusal
 from gateway.core.model import Profile
-from gateway.flows.profiles import Expected, Profiles
+from gateway.core.precondition import Expected
+from gateway.flows.profiles import Profiles
 from tests.gateway.flows.conftest import PROFILE, Gateway
 
 ONLY: Any = PROFILE["grants"][0]
@@ -22,7 +24,7 @@ def changed(**change: Any) -> dict[str, Any]:
 
 @pytest.fixture
 def profiles(gateway: Gateway) -> Profiles:
-    made = Profiles(gateway.store, gateway.journal, gateway.time, source_address=True)
+    made = Profiles(gateway.store, gateway.journal, SecretDetector(), gateway.time, source_address=True)
     made.apply(gateway.call(Name.OPERATOR_PROFILE_APPLY), "web", changed(duration="30m"))
     return made
 
@@ -77,7 +79,7 @@ def test_what_was_kept_before_policies_were_kept_alike_is_the_same_too(gateway: 
     spread = json.dumps(json.loads(ONLY["policy"]), indent=4)
     old = Profile("old", 1, changed(policy=spread) | {"name": "old"}, gateway.time(), "alice")
     gateway.store.write(lambda tx: tx.profiles.add(old))
-    profiles = Profiles(gateway.store, gateway.journal, gateway.time, source_address=True)
+    profiles = Profiles(gateway.store, gateway.journal, SecretDetector(), gateway.time, source_address=True)
     applied = profiles.apply(gateway.call(Name.OPERATOR_PROFILE_APPLY), "old", changed() | {"name": "old"})
     assert (applied.changed, applied.profile) == (False, old)
 

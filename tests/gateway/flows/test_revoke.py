@@ -13,15 +13,26 @@ from gateway.core.audit import Name
 from gateway.core.errors import Refusal
 from gateway.core.identity import Identity
 from gateway.core.model import CertificateState, InstanceState
+from gateway.core.operator_model import PlanState
+from gateway.core.revocation import Target
 from gateway.flows.housekeeping import Housekeeping
 from gateway.flows.publish import EVERY, NEXT_UPDATE, Publish
-from gateway.flows.revoke import Revoke
+from gateway.flows.revoke import Order
 from tests.gateway.flows.conftest import Gateway
 
 
-def revoke(gateway: Gateway, identity: Identity, publish: Publish | None = None) -> dict[str, Any]:
-    flow = Revoke(gateway.store, gateway.journal, publish or gateway.publish, gateway.time)
-    return flow.instance(gateway.call(Name.OPERATOR_INSTANCE_REVOKE), identity.instance.instance_id)
+def revoke(gateway: Gateway, identity: Identity) -> dict[str, Any]:
+    return gateway.revoke(identity.instance.instance_id)
+
+
+def layer(receipt: dict[str, Any], name: str) -> dict[str, Any]:
+    found: dict[str, Any] = next(each for each in receipt["layers"] if each["layer"] == name)
+    return found
+
+
+def crl_number(receipt: dict[str, Any]) -> int:
+    number: int = layer(receipt, "crl")["facts"]["number"]
+    return number
 
 
 def listed(gateway: Gateway) -> set[str]:
@@ -47,17 +58,26 @@ class Failing(Publish):
 @pytest.mark.parametrize("error", [Refusal("store_unavailable"), ValueError("of the linter"), OSError("of the disk")])
 def test_B09_whatever_becomes_of_the_crl_the_revocation_is_done_and_said_so(gateway: Gateway, error: Exception) -> None:
     identity = gateway.enrolled()
-    receipt = revoke(gateway, identity, Failing(error))
-    assert receipt["crl"] == {"published": False, "number": None}
+    with gateway.journal.call(Name.OPERATOR_INSTANCE_REVOKE, "r", None) as call:
+        order = Order(Target.INSTANCE, identity.instance.instance_id)
+        receipt = gateway.revoking(Failing(error)).revoke(call, order)
+    tried = layer(receipt, "crl")
+    why = error.reason if isinstance(error, Refusal) else type(error).__name__
+    assert (tried["state"], tried["problem"], tried["tries"]) == ("trying", why, 1)
+    assert layer(receipt, "gateway")["state"] == "done"
+    assert receipt["state"] == "running"
     with gateway.store.read() as tx:
         found = tx.instances.get(id=identity.instance.id)
     assert found is not None
     assert found.state is InstanceState.REVOKED
     assert gateway.publish.due()
     gateway.time.passes(timedelta(seconds=1))
-    Housekeeping(gateway.publish, gateway.store, gateway.time).tick()
+    Housekeeping(gateway.publish, gateway.store, gateway.time, gateway.revoking().resume).tick()
     assert listed(gateway) == {identity.certificate.serial}
     assert not gateway.publish.due()
+    with gateway.store.read() as tx:
+        (row,) = tx.revocations.find()
+    assert row.state is PlanState.DONE
 
 
 @pytest.mark.threat("B09")
@@ -79,9 +99,8 @@ def test_a_second_revocation_changes_nothing(gateway: Gateway) -> None:
     second = revoke(gateway, identity)
     with gateway.store.read() as tx:
         assert (tx.instances.find(), tx.certificates.find()) == (instance, certificate)
-    assert second["revoked_at"] == first["revoked_at"]
-    assert (first["gateway"]["certificates"], second["gateway"]["certificates"]) == ([identity.certificate.serial], [])
-    assert second["crl"]["number"] == first["crl"]["number"] + 1
+    assert {**second, "at": first["at"]} == first, "the first receipt again"
+    assert first["cut"]["certificates"] == [identity.certificate.serial]
 
 
 def test_what_ended_already_is_not_revoked_and_what_was_superseded_is(gateway: Gateway) -> None:
@@ -89,7 +108,7 @@ def test_what_ended_already_is_not_revoked_and_what_was_superseded_is(gateway: G
     superseded = replace(identity.certificate, state=CertificateState.SUPERSEDED, successor="1")
     over = replace(superseded, serial="abc", sha256="d" * 64, not_after=gateway.time() - timedelta(seconds=1))
     gateway.store.write(lambda tx: tx.certificates.swap(identity.certificate, superseded) and tx.certificates.add(over))
-    assert revoke(gateway, identity)["gateway"]["certificates"] == [identity.certificate.serial]
+    assert revoke(gateway, identity)["cut"]["certificates"] == [identity.certificate.serial]
     assert listed(gateway) == {identity.certificate.serial}
 
 

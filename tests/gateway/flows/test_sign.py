@@ -13,7 +13,6 @@ from gateway.core.audit import Name
 from gateway.core.errors import Refusal
 from gateway.core.lease import Order
 from gateway.core.model import InstanceState
-from gateway.flows.revoke import Revoke
 from gateway.wire import calls
 from gateway.wire.sigv4 import SigV4Error, parse_authorization, verify
 from tests.gateway.flows.calling import NOTHING, STATEMENTS, Caller, apply, request
@@ -383,11 +382,8 @@ def test_E08_an_instance_that_is_revoked_meanwhile_gets_nothing(caller: Caller) 
 def test_D15_held_sessions_go_with_the_instance(caller: Caller) -> None:
     caller.ask(request(caller))
     gateway = caller.gateway
-    revoke = Revoke(gateway.store, gateway.journal, gateway.publish, gateway.time)
-    with caller.within(Name.OPERATOR_INSTANCE_REVOKE) as opened:
-        receipt = revoke.instance(opened, caller.identity.instance.instance_id)
-    assert receipt["aws"]["still_honours"] == []
-    assert [each["grant"] for each in receipt["aws"]["forgotten"]] == ["data"]
+    receipt = gateway.revoke(caller.identity.instance.instance_id)
+    assert [(each["grant"], each["what"]) for each in receipt["remains"]] == [("data", "signatures")]
     with gateway.store.read() as tx:
         (lease,) = tx.leases.find(instance=caller.identity.instance.id)
     assert lease.held == "calls"

@@ -18,7 +18,6 @@ from gateway.core.lease import MARGIN, SHORTEST_LIFE, Order, is_fresh
 from gateway.core.model import Flight, InstanceState, Lease, Profile, Session, SessionRequest
 from gateway.flows.housekeeping import Housekeeping
 from gateway.flows.journal import Journal
-from gateway.flows.revoke import Revoke
 from gateway.flows.vault import SealedSessions
 from gateway.flows.vend import FLIGHT, Vend
 from tests.gateway.flows.conftest import PROFILE, START, Gateway
@@ -217,8 +216,7 @@ def test_what_is_over_is_emptied(gateway: Gateway) -> None:
 def test_D15_a_revocation_empties_it_and_who_comes_back_gets_another(gateway: Gateway) -> None:
     identity = gateway.enrolled()
     first = give(gateway, identity)
-    revoke = Revoke(gateway.store, gateway.journal, gateway.publish, gateway.time)
-    revoke.instance(gateway.call(), identity.instance.instance_id)
+    gateway.revoke(identity.instance.instance_id)
     with pytest.raises(Refusal) as refused:
         give(gateway, identity)
     assert refused.value.code == "instance_revoked"
@@ -249,8 +247,7 @@ def test_D15_who_is_revoked_at_the_very_moment_is_not_given_it_again(
     opened = SealedSessions.open
 
     def revoked_meanwhile(sealed: SealedSessions, lease: Lease) -> Session:
-        revoke = Revoke(gateway.store, gateway.journal, gateway.publish, gateway.time)
-        revoke.instance(gateway.call(), identity.instance.instance_id)
+        gateway.revoke(identity.instance.instance_id)
         return opened(sealed, lease)
 
     monkeypatch.setattr(SealedSessions, "open", revoked_meanwhile)

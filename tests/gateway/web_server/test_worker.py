@@ -110,6 +110,15 @@ def test_a_killed_worker_is_replaced_in_its_slot(tmp_path: Path) -> None:
         assert [answer.status for answer in send(toy.address, get("/inline", LAST))] == [200]
 
 
+def test_a_worker_that_is_told_to_end_before_it_listens_to_signals_ends(tmp_path: Path) -> None:
+    with running(tmp_path, slow_start=1.5, graceful_timeout=60) as toy:
+        before = toy.worker()
+        os.kill(before, signal.SIGKILL)
+        until(lambda: toy.log().count("slow start of") == 2)
+        toy.process.send_signal(signal.SIGTERM)
+        assert toy.process.wait(30) == 0
+
+
 def test_a_stuck_worker_is_replaced(tmp_path: Path) -> None:
     with running(tmp_path, timeout=2) as toy:
         before = toy.worker()

@@ -95,6 +95,9 @@ def test_names_faults_in_the_order_of_the_fields_and_what_is_unknown_last() -> N
         b"[" * 60000 + b"]" * 60000,
         b"1" * 5000,
         b"\xef\xbb\xbf{}",
+        b'{"a":"\\ud800"}',
+        b'{"\\uDFFF":1}',
+        b'["\\ude00\\ud83d"]',
     ],
 )
 def test_refuses_what_two_readers_could_read_differently(raw: bytes) -> None:
@@ -104,6 +107,7 @@ def test_refuses_what_two_readers_could_read_differently(raw: bytes) -> None:
 
 def test_reads_plain_json() -> None:
     assert loads(b'{"a":[1,"x",null,true]}') == {"a": [1, "x", None, True]}
+    assert loads(b'["\\ud83d\\uDE00", "\\\\ud800"]') == ["\U0001f600", "\\ud800"]
 
 
 @given(st.binary())

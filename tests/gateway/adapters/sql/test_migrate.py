@@ -44,12 +44,12 @@ def test_the_migrations_make_the_schema(url: str) -> None:
 
 def test_migrating_again_changes_nothing(url: str) -> None:
     migrate(url)
-    say(url, "INSERT INTO operator VALUES ('ann', 'admin', 0)")
+    say(url, "INSERT INTO meter VALUES ('ann', 0)")
     migrate(url)
     check(url)
     engine = create_engine(url)
     with engine.connect() as connection:
-        assert connection.execute(text("SELECT name FROM operator")).all() == [("ann",)]
+        assert connection.execute(text("SELECT id FROM meter")).all() == [("ann",)]
     engine.dispose()
 
 
@@ -83,7 +83,7 @@ def test_a_newer_schema_is_left_alone(url: str) -> None:
 def test_an_older_schema_is_not_served(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     migrate(url)
     monkeypatch.setattr("alembic.script.ScriptDirectory.get_current_head", lambda self: "9999")
-    with pytest.raises(SettingsError, match="at 0003, older than this gateway's 9999"):
+    with pytest.raises(SettingsError, match="at 0004, older than this gateway's 9999"):
         check(url)
 
 

@@ -1,0 +1,1 @@
+"""The admin listener: what operators do. docs/api.md describes it."""
