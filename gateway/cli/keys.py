@@ -1,20 +1,21 @@
 """`key …`: the upstream keys, without their secrets."""
 
 import time
+from collections.abc import Sequence
 from typing import Any
 from urllib.parse import quote
 
 import click
 
-from gateway.cli import completion, receipt, show
+from gateway.cli import completion, show
 from gateway.cli.asking import YES, confirm
 from gateway.cli.failure import Failure
 from gateway.cli.remote import client_of, listed, only
-from gateway.cli.revoke import awaited
+from gateway.cli.revoke import WAIT, cut_off
 from gateway.cli.show import JSON, WATCH
 
 EVERY = 1.0  # seconds between two looks
-LONGEST_WAIT = 180.0  # housekeeping goes on with a rotation every half minute
+LONGEST_WAIT = 180.0  # housekeeping goes on with a rotation every ten seconds
 _STEPS = {
     "create": "made a new key",
     "verify": "AWS knows it",
@@ -24,7 +25,6 @@ _STEPS = {
     "delete": "the old one is deleted",
 }
 DRY_RUN = click.option("--dry-run", is_flag=True, help="Say what it would do, and change nothing.")
-WAIT = click.option("--wait", is_flag=True, help="Wait, a minute at most, until no layer is being tried any more.")
 
 
 class _Keys(click.Group):
@@ -128,20 +128,13 @@ def compromised(context: click.Context, name: str, wait: bool, dry_run: bool, ye
     _cut(context, f"{quote(name, safe='')}/compromised", wait=wait, dry_run=dry_run, yes=yes, raw=raw)
 
 
-def _cut(context: click.Context, path: str, *, wait: bool, dry_run: bool, yes: bool, raw: bool) -> None:
-    client = client_of(context)
-    if dry_run or not yes:
-        plan = client.call("POST", f"/v1/keys/{path}?dry_run=true")
-        if dry_run:
-            return show.as_json(plan) if raw else receipt.tell(plan)
-        sessions = len(plan["cut"]["sessions"])
-        confirm(yes, f"This ends {sessions} session(s), and all others of the same roles that are older than now.")
-    found = client.call("POST", f"/v1/keys/{path}")
-    if wait:
-        found = awaited(client, found)
-    if raw:
-        return show.as_json(found)
-    receipt.tell(found)
+def _cut(context: click.Context, path: str, **how: bool) -> None:
+    def loses(plan: Any) -> Sequence[str]:
+        return (
+            f"This ends {len(plan['cut']['sessions'])} session(s), and all others of the same roles that are older.",
+        )
+
+    cut_off(context, f"/v1/keys/{path}", {}, loses, **how)
 
 
 def _tell(found: Any, told: list[str]) -> None:

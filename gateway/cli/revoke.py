@@ -1,7 +1,7 @@
 """`revoke …` and `revocation …`: cut something off, and read the receipt: at night, by who was just woken."""
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any
 from urllib.parse import quote, urlencode
@@ -16,6 +16,7 @@ from gateway.cli.show import JSON, WATCH
 
 EVERY = 0.5  # seconds between two looks of --wait
 LONGEST_WAIT = 60.0
+WAIT = click.option("--wait", is_flag=True, help="Wait, a minute at most, until no layer is being tried any more.")
 
 Cut = Callable[..., None]
 
@@ -24,7 +25,7 @@ def _options(command: Cut) -> Cut:
     for option in reversed((
         click.option("--reason", metavar="TEXT", help="Why: kept with the revocation."),
         click.option("--dry-run", is_flag=True, help="Say what it would cut off, and change nothing."),
-        click.option("--wait", is_flag=True, help="Wait, a minute at most, until no layer is being tried any more."),
+        WAIT,
         YES,
         JSON,
     )):  # fmt: skip
@@ -137,7 +138,7 @@ def list_(context: click.Context, running: bool, kind: str | None, watch: bool, 
 
 @revocation.command("show")
 @click.argument("named", metavar="ID", shell_complete=completion.REVOCATIONS)
-@click.option("--wait", is_flag=True, help="Wait, a minute at most, until no layer is being tried any more.")
+@WAIT
 @JSON
 @click.pass_context
 def show_(context: click.Context, named: str, wait: bool, raw: bool) -> None:
@@ -163,15 +164,33 @@ def _cut(
     ask: bool = False,
     more: Mapping[str, str] = MappingProxyType({}),
 ) -> None:
-    client = client_of(context)
+    def loses(plan: Any) -> Sequence[str]:
+        return f"This cuts off {plan['name']}: {receipt.counts(plan)}.", "There is no way back but to enrol again."
+
     query = {**more, **({"reason": reason} if reason else {})}
-    if dry_run or (ask and not yes):
-        plan = client.call("POST", _url(path, query | {"dry_run": "true"}))
+    path = f"/v1/revocations/{path}"
+    cut_off(context, path, query, loses if ask else None, dry_run=dry_run, wait=wait, yes=yes, raw=raw)
+
+
+def cut_off(
+    context: click.Context,
+    path: str,
+    query: Mapping[str, str],
+    loses: Callable[[Any], Sequence[str]] | None,
+    *,
+    dry_run: bool,
+    wait: bool,
+    yes: bool,
+    raw: bool,
+) -> None:
+    """Cut off by POST to `path`, and tell the receipt. `loses` says what a plan will lose; None: nobody is asked."""
+    client = client_of(context)
+    if dry_run or (loses and not yes):
+        plan = client.call("POST", _url(path, {**query, "dry_run": "true"}))
         if dry_run:
             return show.as_json(plan) if raw else receipt.tell(plan)
-        confirm(
-            yes, f"This cuts off {plan['name']}: {receipt.counts(plan)}.", "There is no way back but to enrol again."
-        )
+        if loses:
+            confirm(yes, *loses(plan))
     found = client.call("POST", _url(path, query))
     if wait:
         found = awaited(client, found)
@@ -197,5 +216,5 @@ def _word(text: str) -> str:
     return quote(text, safe=":")  # of the serial number of a trust anchor's certificate
 
 
-def _url(path: str, query: dict[str, str]) -> str:
-    return f"/v1/revocations/{path}" + (f"?{urlencode(query)}" if query else "")
+def _url(path: str, query: Mapping[str, str]) -> str:
+    return path + (f"?{urlencode(query)}" if query else "")

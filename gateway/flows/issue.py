@@ -11,8 +11,8 @@ from certs import authority, chain, keys
 from certs.names import Name as CertifiedName
 from certs.profiles import Profile as CertificateProfile
 from gateway.core.errors import Refusal
-from gateway.core.model import Certificate, Signer
-from gateway.ports import RandomBytes, Store, Vault
+from gateway.core.model import Certificate, CertificateState, Signer
+from gateway.ports import RandomBytes, Store, Transaction, Vault
 from gateway.wire import messages
 
 # A certificate begins a little in the past, so that an instance whose clock runs behind can use it at once.
@@ -42,6 +42,19 @@ def answer(certificate: Certificate, issuer: bytes, profile: str) -> messages.Ce
         profile=profile,
         not_after=messages.instant(certificate.not_after),
     )
+
+
+def successor(tx: Transaction, old: Certificate) -> Certificate | None:
+    """What took the place of a certificate that is not revoked, for the same key; None while it is in force itself.
+
+    Raises Refusal `certificate_superseded` when that is not in force any more, or of another key.
+    """
+    if old.state is CertificateState.ACTIVE:
+        return None
+    given = tx.certificates.get(serial=old.successor)
+    if given is None or given.state is not CertificateState.ACTIVE or given.key_sha256 != old.key_sha256:
+        raise Refusal("certificate_superseded")
+    return given
 
 
 class Issue:

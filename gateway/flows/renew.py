@@ -14,7 +14,7 @@ from gateway.core.audit import Kind
 from gateway.core.errors import Refusal
 from gateway.core.identity import Identity, check_instance
 from gateway.core.model import Certificate, CertificateState
-from gateway.flows.issue import Issue, answer
+from gateway.flows.issue import Issue, answer, successor
 from gateway.flows.journal import Call, Journal
 from gateway.ports import Clock, Store, Transaction
 from gateway.wire import messages
@@ -74,9 +74,4 @@ def _successor(tx: Transaction, identity: Identity) -> tuple[Certificate, Certif
     check_instance(tx.instances.get(id=old.subject), old)
     if old.state is CertificateState.REVOKED:
         raise Refusal("instance_revoked")
-    if old.state is CertificateState.ACTIVE:
-        return old, None
-    given = tx.certificates.get(serial=old.successor)
-    if given is None or given.state is not CertificateState.ACTIVE or given.key_sha256 != old.key_sha256:
-        raise Refusal("certificate_superseded")
-    return old, given
+    return old, successor(tx, old)

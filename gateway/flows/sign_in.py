@@ -21,7 +21,7 @@ from gateway.core.identity import check_operator
 from gateway.core.model import Certificate, CertificateState, Nonce
 from gateway.core.operator_model import Operator
 from gateway.core.sign_in import Person, Provider
-from gateway.flows.issue import Issue, presented
+from gateway.flows.issue import Issue, presented, successor
 from gateway.flows.journal import Call, Journal
 from gateway.flows.operators import CERTIFICATE_LIFE, Bundle, demand_own_key
 from gateway.ports import Attempts, Clock, Store, Tokens, Transaction
@@ -184,12 +184,7 @@ def _successor(tx: Transaction, serial: str) -> tuple[Certificate, Certificate |
         raise Refusal("certificate_unknown")
     if old.state is CertificateState.REVOKED:
         raise Refusal("certificate_revoked")
-    if old.state is CertificateState.ACTIVE:
-        return old, None
-    given = tx.certificates.get(serial=old.successor)
-    if given is None or given.state is not CertificateState.ACTIVE or given.key_sha256 != old.key_sha256:
-        raise Refusal("certificate_superseded")
-    return old, given
+    return old, successor(tx, old)
 
 
 def _outcome(call: Call, reason: str, made: Certificate) -> Event:

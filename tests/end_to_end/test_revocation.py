@@ -10,7 +10,7 @@ import threading
 import time
 import urllib.request
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from statistics import quantiles
 from typing import Any
@@ -27,6 +27,7 @@ from gateway.core.model import Instance, InstanceState
 from gateway.wire.messages import CredentialsRequest, RenewRequest
 from gateway.wire.secret import Secret
 from tests.end_to_end.crowd import order_ticket
+from tests.end_to_end.cut_off import Heard
 from tests.end_to_end.host import kill_all
 from tests.end_to_end.receipts import layer, sessions
 from tests.end_to_end.rough import Rough, rough_fixture  # noqa: F401  # a fixture
@@ -35,16 +36,6 @@ from tests.end_to_end.world import GRANT, World
 ROUNDS = int(os.environ.get("ROUNDS", "20"))  # how many revocations to measure
 CONNECTIONS, WATCHES = 20, 4
 EVERY = 0.05
-
-
-@dataclass(frozen=True, slots=True)
-class Heard:
-    """One answer: its status and code, and between which moments (monotonic) it was asked for and came."""
-
-    begun: float
-    ended: float
-    status: int
-    code: str | None
 
 
 class Poller(threading.Thread):

@@ -15,7 +15,7 @@ from gateway.flows.reconcile import MOST_POSTED, Order, Reconcile, Report
 from gateway.ports import Clock
 from gateway.web.admin.desk import AdminRoute, Asked
 from gateway.web.admin.pages import Page, page
-from gateway.web.admin.shown import INSTANT
+from gateway.web.admin.shown import INSTANT, Unseen
 from gateway.wire.messages import NAME, instant, parse_instant
 from gateway.wire.strict import integer, nested, text
 
@@ -59,15 +59,6 @@ class FindingShown:
     by: tuple[str, ...] = text(longest=4096)
     events: tuple[str, ...] = text(longest=4096)
     advice: str = text(longest=1024)
-
-
-@dataclass(frozen=True, slots=True)
-class Unseen:
-    """An account and a region whose machines AWS did not tell about, and the problem."""
-
-    account: str = text()
-    region: str = text()
-    code: str = text()
 
 
 @dataclass(frozen=True, slots=True)

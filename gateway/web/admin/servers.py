@@ -12,7 +12,7 @@ from gateway.flows.servers import Servers, Wanted
 from gateway.ports import Clock
 from gateway.web.admin.desk import AdminRoute, Asked
 from gateway.web.admin.pages import Page
-from gateway.web.admin.shown import INSTANT
+from gateway.web.admin.shown import INSTANT, Unseen
 from gateway.wire.messages import NAME, instant
 from gateway.wire.strict import integer, text
 
@@ -68,15 +68,6 @@ class ServerShown:
     enrolment: str = text(pattern=ENROLMENT)
     profile: str | None = text()
     launched_by: str | None = text(longest=2048)
-
-
-@dataclass(frozen=True, slots=True)
-class Unseen:
-    """An account and a region that AWS did not tell about, and the problem."""
-
-    account: str = text()
-    region: str = text()
-    code: str = text()
 
 
 @dataclass(frozen=True, slots=True)

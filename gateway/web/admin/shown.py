@@ -97,3 +97,12 @@ class LeaseShown:
             row.id, row.instance, row.profile, row.grant, row.upstream, row.role, row.session_name, row.access_key_id,
             instant(row.issued_at), instant(row.expires_at), revoked_at, row.held,
         )  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Unseen:
+    """An account and a region whose machines AWS did not tell about, and the problem."""
+
+    account: str = text()
+    region: str = text()
+    code: str = text()
