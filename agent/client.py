@@ -16,6 +16,7 @@ from typing import Any, TypeVar
 
 from agent.errors import Fault, Problem
 from agent.settings import Address
+from gateway.wire.checkpoint import LONGEST_ANSWER
 from gateway.wire.messages import encode
 from gateway.wire.problems import MEDIA_TYPE
 from gateway.wire.strict import Malformed, decode, loads
@@ -28,6 +29,7 @@ ANSWER = 10.0
 """Seconds without a byte of an answer."""
 
 _LONGEST = 65536
+_LONGER = {"/v1/checkpoint": LONGEST_ANSWER}  # by path
 _KEPT = 32
 
 T = TypeVar("T")
@@ -61,13 +63,14 @@ class Client:
 
         A connection that the gateway closed while it was idle is replaced: no route minds being asked twice.
         """
+        longest = _LONGER.get(path.partition("?")[0], _LONGEST)
         while True:
             connection, kept = self._borrow()
             try:
-                status, headers, raw = exchange(connection, method, path, body, timeout)
+                status, headers, raw = exchange(connection, method, path, body, timeout, longest)
             except (OSError, http.client.HTTPException) as error:
                 connection.close()
-                if not kept or isinstance(error, TimeoutError):
+                if not kept or isinstance(error, (TimeoutError, TooLong)):
                     raise unheard(self.address, error) from None
             else:
                 self._give_back(connection)
@@ -134,8 +137,17 @@ def fetch_root(address: Address, pin: str) -> bytes:
     return der
 
 
+class TooLong(http.client.HTTPException):
+    """There is more of the answer than we are willing to hold."""
+
+
 def exchange(
-    connection: http.client.HTTPSConnection, method: str, path: str, body: bytes, timeout: float
+    connection: http.client.HTTPSConnection,
+    method: str,
+    path: str,
+    body: bytes,
+    timeout: float,
+    longest: int = _LONGEST,
 ) -> tuple[int, http.client.HTTPMessage, bytes]:
     """One request and its answer: status, headers and body, never a redirect. Raises OSError and HTTPException."""
     if connection.sock is None:
@@ -145,9 +157,9 @@ def exchange(
     headers = {"Content-Type": "application/json"} if body else {}
     connection.request(method, path, body if method == "POST" else None, headers)
     answer = connection.getresponse()
-    raw = answer.read(_LONGEST + 1)
-    if len(raw) > _LONGEST:
-        raise http.client.HTTPException("the answer is too long")
+    raw = answer.read(longest + 1)
+    if len(raw) > longest:
+        raise TooLong(path.partition("?")[0])
     return answer.status, answer.headers, raw
 
 
@@ -188,12 +200,14 @@ def _notice_a_dead_peer(connection: http.client.HTTPSConnection) -> None:
 
 
 def unheard(address: Address, error: Exception) -> Fault:
-    """Why there is no answer."""
+    """Why there is no answer that could be read."""
     if isinstance(error, ssl.SSLCertVerificationError):
         hint = "Check the gateway's certificate, its names, and the clocks. Nothing was sent."
         return Fault("gateway_untrusted", f"{address} is not trusted: {error.verify_message}", hint)
     if isinstance(error, ssl.SSLError) and "ALERT_CERTIFICATE_EXPIRED" in (error.reason or ""):
         return Problem("certificate_expired", 401)  # told by TLS, before HTTP could: this machine's clock is slow
+    if isinstance(error, TooLong):  # it was heard well: to say that the network is at fault would mislead
+        return Fault("answer_malformed", f"{error}: the gateway's answer is too long")
     why = error.reason if isinstance(error, ssl.SSLError) else getattr(error, "strerror", None)
     hint = "Check the address, the network, and that the gateway runs."
     return Fault("gateway_unreachable", f"{address}: {why or type(error).__name__}", hint)

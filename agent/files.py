@@ -1,5 +1,6 @@
 """Files that hold secrets: a directory that is checked once and held open, and files in it that are replaced whole."""
 
+import errno
 import os
 import stat
 from contextlib import suppress
@@ -8,7 +9,7 @@ from pathlib import Path
 from agent.errors import Fault
 
 LONGEST = 65536
-"""No file of ours is longer, in bytes."""
+"""No file of ours is longer, in bytes, unless its reader says so."""
 
 
 def open_directory(path: Path, *, closed_to_others: int) -> int:
@@ -35,14 +36,17 @@ def open_directory(path: Path, *, closed_to_others: int) -> int:
     )
 
 
-def read_private(name: str | Path, directory: int | None = None) -> bytes:
-    """A small regular file that only this user can read. Raises OSError, of which FileNotFoundError means none."""
+def read_private(name: str | Path, directory: int | None = None, *, longest: int = LONGEST) -> bytes:
+    """A small regular file, whole, that only this user can read. Raises OSError: FileNotFoundError means none."""
     fd = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=directory)
     with open(fd, "rb") as file:
         found = os.fstat(fd)
         if not stat.S_ISREG(found.st_mode) or found.st_uid != os.geteuid() or found.st_mode & 0o077:
             raise PermissionError(1, "is not a file that this user alone can read")
-        return file.read(LONGEST)
+        raw = file.read(longest + 1)
+        if len(raw) > longest:  # a part of it would be taken for a broken whole
+            raise OSError(errno.EFBIG, os.strerror(errno.EFBIG))
+        return raw
 
 
 def replace_file(name: str, content: bytes, directory: int, *, mode: int = 0o600, owner: int | None = None) -> None:

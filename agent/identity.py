@@ -10,6 +10,7 @@ import json
 import os
 from dataclasses import asdict, dataclass
 from datetime import datetime
+from itertools import count
 from pathlib import Path
 from typing import Protocol
 
@@ -19,7 +20,10 @@ from gateway.wire.messages import BASE64, parse_instant
 from gateway.wire.strict import Malformed, decode, loads, text
 
 FILE = "state.json"
+LONGEST_NOTE = 13_000_000
+"""No note is longer, in bytes: six checkpoints (agent/witness.py), each with as long a statement as there may be."""
 _SHA256 = r"[0-9a-f]{64}"
+_ASIDE = ".unreadable"
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -98,6 +102,8 @@ class Store(Protocol):
     def save(self, state: State) -> None: ...
     def noted(self, name: str) -> bytes | None: ...
     def note(self, name: str, content: bytes) -> None: ...
+    def set_aside(self, name: str) -> None: ...
+    def aside(self, name: str) -> bool: ...
 
 
 class Memory:
@@ -122,6 +128,14 @@ class Memory:
     def note(self, name: str, content: bytes) -> None:
         """Keep something that is no secret."""
         self._notes[name] = content
+
+    def set_aside(self, name: str) -> None:
+        """Keep the note under another name, so that there is none under this one."""
+        self._notes[name + _ASIDE] = self._notes.pop(name)
+
+    def aside(self, name: str) -> bool:
+        """Whether a note of this name was set aside."""
+        return name + _ASIDE in self._notes
 
 
 class Directory:
@@ -159,15 +173,27 @@ class Directory:
         replace_file(FILE, json.dumps(plain).encode(), self._fd)
 
     def noted(self, name: str) -> bytes | None:
-        """The note last made under this name; None also when it cannot be read."""
+        """The note last made under this name. Raises OSError when there is one, and it cannot be read."""
         try:
-            return read_private(name, self._fd)
-        except OSError:
+            return read_private(name, self._fd, longest=LONGEST_NOTE)
+        except FileNotFoundError:
             return None
 
     def note(self, name: str, content: bytes) -> None:
         """Keep something that is no secret in a file of its own. Raises Fault `write_failed`."""
+        if len(content) > LONGEST_NOTE:  # it could not be read again: the old one is worth more
+            raise Fault("write_failed", f"{name} would be too long")
         replace_file(name, content, self._fd)
+
+    def set_aside(self, name: str) -> None:
+        """Keep the note under another name, which no other note has, so that there is none here. Raises OSError."""
+        there = os.listdir(self._fd)
+        free = next(each for n in count(1) if (each := f"{name}{_ASIDE}.{n}") not in there)
+        os.rename(name, free, src_dir_fd=self._fd, dst_dir_fd=self._fd)
+
+    def aside(self, name: str) -> bool:
+        """Whether a note of this name was set aside, and is still there. Raises OSError."""
+        return any(each.startswith(name + _ASIDE) for each in os.listdir(self._fd))
 
     def close(self) -> None:
         """Let another agent have the directory."""

@@ -10,14 +10,14 @@ import json
 import logging
 import threading
 from collections.abc import Callable
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 from agent.errors import Fault, Problem
 from agent.files import LONGEST, read_private
-from agent.identity import Identity, Store
+from agent.identity import LONGEST_NOTE, Identity, Store
 from agent.world import World
 from gateway.wire.checkpoint import CheckpointAnswer, Statement, break_between, read, signed
 from gateway.wire.strict import Malformed, decode, loads
@@ -28,6 +28,9 @@ SOON, EVERY = timedelta(seconds=5), timedelta(minutes=5)
 STEPS = 100  # checkpoints in one look, for who was away for long
 NEWEST = 12
 PINS = 4  # older ones, of which the gateway could not prove that the newer ones continue them
+
+ALARMS = frozenset({"checkpoint_inconsistent", "checkpoint_forged", "witness_unreadable"})
+"""The codes that mean tampering. Any other says that nothing was learned about the log, this time."""
 
 Ask = Callable[[str], CheckpointAnswer]
 
@@ -52,14 +55,20 @@ class Witness:
         self._presenting.wait()
         self._stop.wait(SOON.total_seconds() * (1 + self._world.random()))
         while self._presenting.wait() and not self._stop.is_set():
-            try:
-                self.look()
-            except Problem as problem:
-                log.info("no checkpoint: %s", problem)
-            except Fault as fault:
-                self.problem = fault.code
-                log.error("THE GATEWAY'S AUDIT LOG: %s", fault)
+            self.attempt()
             self._stop.wait(EVERY.total_seconds() * (0.9 + self._world.random() / 5))
+
+    def attempt(self) -> None:
+        """Look, and say in the log and as `problem` what is wrong."""
+        try:
+            self.look()
+        except Fault as fault:
+            if fault.code not in ALARMS or isinstance(fault, Problem):  # a Problem has the code that the gateway chose
+                log.info("no checkpoint: %s", fault)
+                return
+            if fault.code == "checkpoint_inconsistent" or self.problem is None:  # the gravest, and then the first
+                self.problem = fault.code
+            log.error("THE GATEWAY'S AUDIT LOG: %s", fault)
 
     def stop(self) -> None:
         """Let `run` end."""
@@ -67,18 +76,41 @@ class Witness:
         self._presenting.set()
 
     def look(self) -> None:
-        """Ask for the latest checkpoint and keep it. Raises Problem, and Fault for one that is not to be believed."""
+        """Ask for the latest checkpoint and keep it. Raises Problem, and Fault, of which some are `ALARMS`."""
         identity = self._identity()
         if identity is None:
             return
         name = _file(identity)
-        kept = _Kept.load(self._store.noted(name))
+        kept, aside = self._load(name)
+        known = "checkpoint_inconsistent" if kept.refused else "witness_unreadable" if aside else None
+        self.problem = known or self.problem  # now: the gateway may be away for long
         for _ in range(STEPS):
             moved = self._step(identity, kept)
             self._store.note(name, kept.dump())
             if not moved:
                 break
-        self.problem = "checkpoint_inconsistent" if kept.refused else None
+        self.problem = known
+
+    def _load(self, name: str) -> tuple["_Kept", bool]:
+        """What is held, and whether a file lies aside that was no witness's: somebody has to look into that.
+
+        A file that cannot even be opened stays where it is, and the gateway is not asked: it may still be good.
+        """
+        try:
+            raw = self._store.noted(name)
+            try:
+                kept = _Kept.load(raw)
+            except Malformed:
+                self._store.set_aside(name)
+                log.error(
+                    "THE GATEWAY'S AUDIT LOG: what was seen of it cannot be read (witness_unreadable). Set aside: %s",
+                    name,
+                )
+                kept = _Kept()
+            return kept, self._store.aside(name)
+        except OSError as error:
+            hint = "It must be a file of the agent's user, which nobody else can read."
+            raise Fault("witness_unreadable", f"{name} cannot be read: {error.strerror}", hint) from None
 
     def _step(self, identity: Identity, kept: "_Kept") -> bool:
         """One answer. Whether there may be more."""
@@ -106,13 +138,25 @@ class Witness:
         return proved
 
     def _inconsistent(self, identity: Identity, kept: "_Kept", said: str) -> Fault:
-        self._store.note(_file(identity), kept.dump())
+        try:
+            self._store.note(_file(identity), kept.dump())
+        except Fault as fault:  # a full disk must not keep us from saying the rest
+            log.error("the checkpoint that was refused cannot be kept: %s", fault)
         hint = "Keep what 'trusted-gateway-agent witness' prints, and have an auditor verify the log with it."
         return Fault("checkpoint_inconsistent", f"It was changed behind what this machine has seen: {said}", hint)
 
 
-class _Kept:
+@dataclass(frozen=True, slots=True)
+class _Written:
     """What lies in the file. `refused` is the first checkpoint that did not continue what is held."""
+
+    checkpoints: tuple[CheckpointAnswer, ...]
+    pins: tuple[CheckpointAnswer, ...]
+    refused: CheckpointAnswer | None = None
+
+
+class _Kept:
+    """The same in memory, where it grows."""
 
     def __init__(self) -> None:
         self.checkpoints: list[CheckpointAnswer] = []
@@ -121,27 +165,25 @@ class _Kept:
 
     @classmethod
     def load(cls, raw: bytes | None) -> "_Kept":
-        """What `dump` wrote; a file that is none counts as empty: it is no secret, and the next look begins anew."""
+        """What `dump` wrote; None when there is no file yet. Raises Malformed."""
         kept = cls()
-        try:
-            plain: dict[str, Any] = loads(raw) if raw else {}
-            kept.checkpoints = [decode(CheckpointAnswer, each) for each in plain.get("checkpoints", [])]
-            kept.pins = [decode(CheckpointAnswer, each) for each in plain.get("pins", [])]
-            refused = plain.get("refused")
-            kept.refused = decode(CheckpointAnswer, refused) if refused else None
-        except (Malformed, AttributeError, TypeError):
-            log.warning("the witness's file cannot be read: beginning anew")
-            return cls()
+        if raw is not None:
+            file = decode(_Written, loads(raw))
+            for each in file.checkpoints:
+                read(each.statement)
+            kept.checkpoints, kept.pins, kept.refused = [*file.checkpoints], [*file.pins], file.refused
         return kept
 
     def dump(self) -> bytes:
-        """The newest, as many as fit. Proofs have done their work, and are not kept."""
+        """The newest, as many as fit. Proofs have done their work, and are not kept: how long they are, who makes the
+        answer chooses. So the newest one, the pins and what was refused always fit into a note (`LONGEST_NOTE`).
+        """
+        self.checkpoints = self.checkpoints[-NEWEST:]
         while True:
-            self.checkpoints = self.checkpoints[-NEWEST:]
             plain = {
                 "checkpoints": [_bare(each) for each in self.checkpoints],
                 "pins": [_bare(each) for each in self.pins],
-                "refused": asdict(self.refused) if self.refused else None,
+                "refused": _bare(self.refused) if self.refused else None,
             }
             raw = json.dumps(plain).encode()
             if len(raw) < LONGEST or len(self.checkpoints) <= 1:
@@ -152,19 +194,22 @@ class _Kept:
 def held(state_dir: Path) -> str:
     """What `trusted-gateway-agent witness` prints, of the gateway that was last seen: a witness for `audit verify`.
 
-    Raises Fault `witness_missing`.
+    Raises Fault `witness_missing`, and `witness_unreadable` when the file is not what an agent writes.
     """
     try:
         newest = max(state_dir.glob("witness-*.json"), key=lambda path: path.stat().st_mtime, default=None)
-        raw = read_private(newest) if newest else None
+        raw = read_private(newest, longest=LONGEST_NOTE) if newest else None
     except OSError as error:
         raise Fault("witness_missing", f"{state_dir}: {error.strerror}", "Run it as the agent's user.") from None
-    kept = _Kept.load(raw)
+    try:
+        kept = _Kept.load(raw)
+    except Malformed:
+        raise Fault("witness_unreadable", f"{newest} is not what an agent writes", "Keep it for an auditor.") from None
     if not kept.checkpoints:
         raise Fault("witness_missing", "No checkpoint was seen yet", "The agent asks within five minutes.")
     found = {"checkpoints": [_bare(each) for each in (*kept.pins, *kept.checkpoints)]}
     if kept.refused:
-        found["refused"] = [asdict(kept.refused)]
+        found["refused"] = [_bare(kept.refused)]
     return json.dumps(found)
 
 
@@ -186,6 +231,8 @@ def _demand_signed(answer: CheckpointAnswer, identity: Identity) -> Statement:
     from certs.errors import CertificateError
 
     try:
+        if not answer.statement.isascii():  # as `write` makes it: in JSON, two letters for one are then the most
+            raise Malformed("statement: is not ASCII")
         said = read(answer.statement)
         certificates = (answer.certificate, answer.issuer)
         leaf, issuer = (x509.load_pem_x509_certificate(each.encode()) for each in certificates)

@@ -228,9 +228,9 @@ class Gateway:
         counted: dict[str, Any] = {"sign": sign, "carry": carry, "dummy_keys": dummy_keys}
         publish = Publish(store, issue, now, random)
         iam, cut_key = Iam(aws), CutKey(now, random)
-        rotate = Rotate(store, now, random, keys, aws, iam, partial(cut_key.open, does="rotate"))
+        rotate = Rotate(store, now, random, keys, aws, iam, cut_key)
         fence = Fence(store, now, random, keys, iam, iam, settings.trust_domain, iam.partition)
-        layers = (CrlLayer(store, publish), KeyLayer(store, keys, iam, rotate), fence, AgentsLayer(store, now))
+        layers = (CrlLayer(store, publish), KeyLayer(store, keys, iam, rotate, cut_key), fence, AgentsLayer(store, now))
         revoke = Revoke(store, journal, layers, now, random)
         operate = Operate(store, journal, now, random)
         detector, machines, regions = SecretDetector(), AwsMachines(aws), settings.server_regions

@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from threading import Event as Flag
-from threading import Thread
+from threading import Lock, Thread
 from typing import TYPE_CHECKING, Any
 
 from flask import Flask
@@ -25,7 +25,6 @@ from gateway.adapters.seal_passphrase import MasterKey
 from gateway.adapters.sql.sqlite_file import sqlite_path
 from gateway.adapters.sql.store import SqlStore
 from gateway.core.audit import Event, Name
-from gateway.core.profile_document import parse_duration
 from gateway.core.sinks import SinkKind, SinkRules
 from gateway.flows.export import Export, Pump
 from gateway.flows.health import Check, Health, State, Surroundings
@@ -77,6 +76,7 @@ class Observed:
         self._stopping = Flag()
         self._listeners: Sequence[Listener] = ()
         self._counted: dict[tuple[str, str], int] = {}
+        self._showing = Lock()  # a thread shows once a second, and so does who is asked for the metrics
         self._calls: Callable[[], Mapping[str, Any]] = dict
         worker = f"worker-{slot}"
         chain = f"{settings.node}.{worker}"
@@ -161,8 +161,9 @@ class Observed:
     def metrics(self) -> bytes:
         """All workers' metrics, in Prometheus's text format."""
         self._health.checks()
-        self._count_events()
-        return self._tally.text()
+        with self._showing:
+            self._count_events()
+            return self._tally.text()
 
     def _run(self) -> None:
         turns = 0
@@ -176,8 +177,9 @@ class Observed:
             turns += 1
 
     def _show(self) -> None:
-        self._count_events()
-        self._tally.show()
+        with self._showing:
+            self._count_events()
+            self._tally.show()
 
     def _count_events(self) -> None:
         """The server's own counters, by what they have grown since we looked."""
@@ -221,7 +223,7 @@ def _sink(rules: SinkRules, settings: Settings, store: SqlStore, keys: UpstreamK
         context = None if options["path"] else _context(options["ca"], options["certificate"])
         return AuditSyslog(options["path"] or options["address"], settings.node, context)
     lock = None if options["lock"] == "none" else options["lock"].upper()
-    bucket = Bucket(options["bucket"], options["prefix"], lock, parse_duration(options["retention"]))
+    bucket = Bucket(options["bucket"], options["prefix"], lock, options["retention"])
 
     def put(arguments: Mapping[str, Any]) -> None:
         with store.read() as tx:

@@ -35,7 +35,7 @@ ACCOUNT = "111122223333"
 CHECK_ACCOUNT = "999988887777"
 USER = "trusted-gateway"
 IMAGE = "ami-0abcdef1234567890"
-START_SECONDS = 30
+START_SECONDS = 60
 # What `trusted-gateway server` does.
 MACHINES = [
     f"ec2:{each}"

@@ -164,7 +164,7 @@ class Machine:
         except ValueError:
             return None
 
-    def wait_ready(self, seconds: float = 20) -> None:
+    def wait_ready(self, seconds: float = 60) -> None:
         """Until the agent has written where it serves. Raises CommandFailed with what it said."""
         deadline = time.monotonic() + seconds
         while not (self.run / "agent.json").exists() or self.agent("status").returncode != 0:

@@ -19,7 +19,7 @@ from deploy.demo import REPOSITORY, end, spawn
 from gateway.wire.secret import Secret
 
 BIN = Path(sys.executable).parent
-START_SECONDS = 30
+START_SECONDS = 60
 
 
 class CommandFailed(RuntimeError):

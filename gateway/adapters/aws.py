@@ -156,21 +156,10 @@ class Aws:
     @understood()
     def instance(self, key: OpenableKey, region: str, instance_id: str) -> InstanceFacts | None:
         """EC2 DescribeInstances; None when AWS knows no such instance."""
-        try:
-            answer = self.call(key, "ec2", region, "describe_instances", {"InstanceIds": [instance_id]})
-        except Refusal as refusal:
-            if str(refusal.context.get("aws_code", "")).startswith("InvalidInstanceID."):
-                return None
-            raise
-        found = [
-            (reservation, instance)
-            for reservation in answer["Reservations"]
-            for instance in reservation.get("Instances", [])
-            if instance.get("InstanceId") == instance_id
-        ]
-        if len(found) != 1:
+        found = self.described(key, region, instance_id)
+        if found is None:
             return None
-        ((reservation, instance),) = found
+        reservation, instance = found
         return InstanceFacts(
             account=str(reservation.get("OwnerId", "")),
             region=region,
@@ -185,6 +174,24 @@ class Aws:
             root_attached=_root_attached(instance),
             interface_attached=_interface_attached(instance),
         )
+
+    def described(
+        self, key: OpenableKey, region: str, instance_id: str
+    ) -> tuple[Mapping[str, Any], Mapping[str, Any]] | None:
+        """EC2 DescribeInstances of one: its reservation and itself; None unless there is exactly one of this id."""
+        try:
+            answer = self.call(key, "ec2", region, "describe_instances", {"InstanceIds": [instance_id]})
+        except Refusal as refusal:
+            if str(refusal.context.get("aws_code", "")).startswith("InvalidInstanceID."):
+                return None
+            raise
+        found = [
+            (reservation, instance)
+            for reservation in answer["Reservations"]
+            for instance in reservation.get("Instances", [])
+            if instance.get("InstanceId") == instance_id
+        ]
+        return found[0] if len(found) == 1 else None
 
     def call(self, key: OpenableKey, service: str, region: str, operation: str, arguments: dict[str, Any]) -> Any:
         """One call of AWS's, by boto3's name of it. Raises Refusal: `upstream_unavailable` or `upstream_refused`."""

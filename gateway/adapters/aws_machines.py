@@ -42,14 +42,8 @@ class AwsMachines:
     @understood()
     def one(self, key: OpenableKey, region: str, instance_id: str) -> Machine | None:
         """EC2 DescribeInstances; None when AWS knows no such instance."""
-        try:
-            answer = self._aws.call(key, "ec2", region, "describe_instances", {"InstanceIds": [instance_id]})
-        except Refusal as refusal:
-            if str(refusal.context.get("aws_code", "")).startswith("InvalidInstanceID."):
-                return None
-            raise
-        found = [each for each in _machines(answer["Reservations"], region) if each.instance_id == instance_id]
-        return found[0] if len(found) == 1 else None
+        found = self._aws.described(key, region, instance_id)
+        return _machine(*found, region) if found else None
 
     @understood()
     def run(self, key: OpenableKey, order: MachineOrder) -> tuple[Machine, str]:
@@ -96,18 +90,22 @@ class AwsMachines:
 def _machines(reservations: Sequence[Mapping[str, Any]], region: str) -> Iterator[Machine]:
     for reservation in reservations:
         for instance in reservation.get("Instances", []):
-            yield Machine(
-                account=str(reservation["OwnerId"]),
-                region=region,
-                instance_id=str(instance["InstanceId"]),
-                state=str(instance["State"]["Name"]),
-                launched_at=aware(instance["LaunchTime"]),
-                image=str(instance.get("ImageId", "")),
-                type=str(instance.get("InstanceType", "")),
-                private_ip=instance.get("PrivateIpAddress"),
-                public_ip=instance.get("PublicIpAddress"),
-                tags={str(tag["Key"]): str(tag["Value"]) for tag in instance.get("Tags", [])},
-            )
+            yield _machine(reservation, instance, region)
+
+
+def _machine(reservation: Mapping[str, Any], instance: Mapping[str, Any], region: str) -> Machine:
+    return Machine(
+        account=str(reservation["OwnerId"]),
+        region=region,
+        instance_id=str(instance["InstanceId"]),
+        state=str(instance["State"]["Name"]),
+        launched_at=aware(instance["LaunchTime"]),
+        image=str(instance.get("ImageId", "")),
+        type=str(instance.get("InstanceType", "")),
+        private_ip=instance.get("PrivateIpAddress"),
+        public_ip=instance.get("PublicIpAddress"),
+        tags={str(tag["Key"]): str(tag["Value"]) for tag in instance.get("Tags", [])},
+    )
 
 
 def _request_id(answer: Mapping[str, Any]) -> str:

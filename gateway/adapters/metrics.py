@@ -99,7 +99,7 @@ class Tally:
             buckets[-1] += value
 
     def show(self) -> None:
-        """Put the totals where everybody can read them. Once a second, by one thread."""
+        """Put the totals where everybody can read them. Once a second, by one thread at a time."""
         resident, files = _process()
         self.gauge("worker_resident_bytes", resident, str(self._slot))
         self.gauge("worker_open_files", files, str(self._slot))

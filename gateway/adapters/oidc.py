@@ -122,8 +122,16 @@ class Oidc:
         return found
 
     def _refreshed(self, now: datetime) -> _Known:
-        """What the provider says, asked for at most once in a while. Raises Refusal `provider_unavailable`."""
-        with self._lock:
+        """What the provider says, asked for at most once in a while. Raises Refusal `provider_unavailable`.
+
+        Who comes while somebody asks does not wait: before a provider that is away all threads would soon stand there.
+        """
+        if not self._lock.acquire(blocking=False):
+            known = self._known
+            if known is not None and now - known.at < KEPT:
+                return known
+            _unavailable("provider_asked_lately")
+        try:
             known = self._known
             is_fresh = known is not None and now - known.at < KEPT
             if self._asked is not None and now - self._asked < PAUSE:
@@ -137,6 +145,8 @@ class Oidc:
                 log.warning("the OpenID provider's keys cannot be had: %s", type(error).__name__)
                 _unavailable("provider_unreachable")
             return fetched
+        finally:
+            self._lock.release()
 
     def _fetch_keys(self) -> Sequence[Key]:
         url = get_well_known_url(self._provider.issuer, external=True)

@@ -1,7 +1,9 @@
 """Key material in text, by Yelp's detect-secrets: its detectors, each asked about each line.
 
 They are called directly: the scan that they come with can be told by a comment to look away, asks the network whether a
-secret works, and keeps its settings in one place for all threads. Random-looking words it takes for secrets in quotes
+secret works, and keeps its settings in one place for all threads. Their expressions were not made for lines that mean
+ill: some take time with the square or the cube of a line's length, and let no other thread run meanwhile. So they never
+see a long line whole, nor more than one blank in a row. Random-looking words it takes for secrets in quotes
 only; a script has them without, so each long word is put into quotes for these two detectors.
 """
 
@@ -24,7 +26,14 @@ from gateway.core.servers import Suspicion
 _APART: Final = {"IPPublicDetector", "KeywordDetector", "Base64HighEntropyString", "HexHighEntropyString"}
 _KNOWN: Final[Mapping[str, Any]] = get_mapping_from_secret_type_to_class()
 _PLAIN: Final = [each() for each in _KNOWN.values() if each.__name__ not in _APART]
-_KEYWORDS = KeywordDetector()
+# Behind a keyword theirs try each shorter rest of its word again, which never helps: no letter may follow. Ours give it
+# up at once, and find the same.
+_KEYWORDS: Final[Mapping[re.Pattern[str], int]] = {
+    re.compile(each.pattern.replace(r")\w*", r")\w*+"), each.flags): group
+    for each, group in CONFIG_DENYLIST_REGEX_TO_GROUP.items()
+}
+_BLANKS = re.compile(r"\s{2,}")
+_LONGEST, _STEP = 512, 256  # of what they are given of a line; from one such piece to the next, which overlaps it
 
 # 40 random letters of base64, an AWS secret key, have some 4.7 bits each and seldom less than 4.3; 32 random digits of
 # base 16 some 3.6. Names and paths have not all of small letters, capitals and digits, or are shorter between slashes.
@@ -37,7 +46,8 @@ _MIXED = [re.compile(each) for each in ("[a-z]", "[A-Z]", "[0-9]")]
 # What is public: digests that say so, ARNs, public keys, and certificates.
 _ARN = re.compile(r"\barn:aws[a-z-]*:[^\s'\"]+")
 _DIGEST = re.compile(r"\b(?:md5|sha1|sha256|sha384|sha512)[:=-][A-Za-z0-9+/=]{22,128}")
-_PUBLIC_KEY = re.compile(r"\b(?:ssh-(?:rsa|ed25519|dss)|ecdsa-sha2-\S+|sk-\S+@openssh\.com) AAAA[A-Za-z0-9+/=]+")
+_KEY_TYPE = r"(?:ssh-(?:rsa|ed25519|dss)|ecdsa-sha2-\S{1,64}|sk-\S{1,64}@openssh\.com)"
+_PUBLIC_KEY = re.compile(rf"\b{_KEY_TYPE} AAAA[A-Za-z0-9+/=]+")
 _PRIVATE = re.compile(r"-----BEGIN [A-Z0-9 ]*PRIVATE KEY")  # theirs does not know the encrypted ones
 _PUBLIC_BLOCK = re.compile(
     r"-----BEGIN (CERTIFICATE|PUBLIC KEY|X509 CRL)-----((?:\s+[A-Za-z0-9+/]{1,76}={0,2})+)\s+-----END \1-----"
@@ -71,13 +81,15 @@ def _without_public(block: re.Match[str]) -> str:
 
 
 def _kinds(line: str) -> Iterator[str]:
+    line = _BLANKS.sub(" ", line)
+    pieces = [line[begin : begin + _LONGEST] for begin in range(0, max(len(line) - _LONGEST, 0) + _STEP, _STEP)]
     if _PRIVATE.search(line):
         yield "Private Key"
     for plugin in _PLAIN:
-        if any(plugin.analyze_string(line)):
+        if any(found for piece in pieces for found in plugin.analyze_string(piece)):
             yield str(plugin.secret_type)
-    if any(_is_kept_secret(each) for each in _KEYWORDS.analyze_string(line, CONFIG_DENYLIST_REGEX_TO_GROUP)):
-        yield str(_KEYWORDS.secret_type)
+    if any(_is_kept_secret(each) for each in _keyword_values(pieces)):
+        yield str(KeywordDetector.secret_type)
     rest = line
     for public in (_DIGEST, _ARN, _PUBLIC_KEY):
         rest = public.sub("", rest)
@@ -85,6 +97,15 @@ def _kinds(line: str) -> Iterator[str]:
         yield str(_HEX.secret_type)
     if any(_is_random(word) for word in _LONG_WORD.findall(rest)):
         yield str(_BASE64.secret_type)
+
+
+def _keyword_values(pieces: Sequence[str]) -> Iterator[str]:
+    """What stands behind each keyword. What begins in the overlap may be cut off: the next piece has more of it."""
+    for number, piece in enumerate(pieces, 1):
+        for expression, group in _KEYWORDS.items():
+            for found in expression.finditer(piece):
+                if found.start() < _STEP or number == len(pieces):
+                    yield found[group]
 
 
 def _is_random(word: str) -> bool:

@@ -26,11 +26,20 @@ def write(path: Path, content: Iterable[str]) -> None:
                 file.flush()
                 os.fsync(fd)
             draft.replace(path)
+            _sync(path.parent)
         except BaseException:
             draft.unlink(missing_ok=True)
             raise
     except OSError as error:
         raise Failure(f"{path}: {error.strerror}", "file_unwritable", "Name a place that you can write to.") from None
+
+
+def _sync(directory: Path) -> None:
+    fd = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
 
 
 def private(directory: Path) -> None:

@@ -11,6 +11,7 @@ from typing import NoReturn
 import click
 
 from gateway.cli import show
+from gateway.cli.asking import Declined
 from gateway.cli.client import OperatorDirectory
 from gateway.cli.failure import Failure
 from gateway.core.errors import Refusal, SettingsError
@@ -84,7 +85,8 @@ def cli(context: click.Context, settings: Path, operator_dir: Path, gateway: str
 
 
 def main() -> None:
-    """The entry point. Exit status 0; 1 for what failed; 2 for a wrong command line; 130 for what was broken off.
+    """The entry point. Exit status 0; 1 for what failed; 2 for a wrong command line; 130 for what was broken off; or
+    what the command says of itself (3: `audit reconcile` found something).
 
     Never a traceback: a fault of ours is named by its place.
     """
@@ -99,6 +101,8 @@ def main() -> None:
     except click.exceptions.NoArgsIsHelpError as error:
         error.show()
         sys.exit(2)
+    except Declined:
+        _fail("stopped", "aborted", "Nothing was done.", 130)
     except click.exceptions.Abort:
         _fail("stopped", "aborted", "What was asked for may have been done: look, before you ask again.", 130)
     except click.UsageError as error:

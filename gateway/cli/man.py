@@ -66,7 +66,10 @@ def _page(context: click.Context) -> str:
         lines += [".SH COMMANDS"]
         for name, inner in _inner(context):
             lines += [".TP", f"\\fB{_text(name)}\\fR", _text(inner.get_short_help_str(200))]
-    status = "0 when it was done; 1 when it failed; 2 when the command line is wrong; 130 when it was broken off."
+    status = (
+        "0 when it was done; 1 when it failed; 2 when the command line is wrong; 130 when it was broken off; "
+        "3 when audit reconcile or audit findings found something."
+    )
     lines += [".SH EXIT STATUS", _text(status)]
     seen = [context.parent] if context.parent else []
     seen += (

@@ -15,7 +15,7 @@ from gateway.cli import completion, files, show
 from gateway.cli.client import KEY, ROOT, Answer, OperatorDirectory
 from gateway.cli.failure import Failure
 from gateway.cli.host import certify
-from gateway.cli.own_key import install, key_in, text
+from gateway.cli.own_key import install, key_in, text, written_fingerprint
 from gateway.cli.remote import client_of, listed, only
 from gateway.cli.show import JSON, WATCH
 from gateway.cli.sign_in import renew
@@ -102,7 +102,7 @@ def accept(context: click.Context, source: Path, ca_sha256: str | None, raw: boo
         raise Failure(f"{source} is no answer: {malformed.faults[0]}", "bundle_invalid", hint) from None
     except (ValueError, TypeError, InvalidSignature):
         raise Failure("its certificates do not belong together", "bundle_invalid", hint) from None
-    if ca_sha256 is not None and ca_sha256.lower().replace(":", "") != fingerprint:
+    if ca_sha256 is not None and written_fingerprint(ca_sha256) != fingerprint:
         raise Failure(f"the CA's fingerprint is {fingerprint}", "gateway_untrusted", "Ask who sent you this file.")
     known = directory.path / ROOT
     if ca_sha256 is None and known.exists() and known.read_text(errors="replace").split() != bundle.root.split():

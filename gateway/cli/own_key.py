@@ -1,5 +1,6 @@
 """The key and the certificate in an operator's directory: made here, and put in place here."""
 
+import re
 import ssl
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,6 +15,11 @@ from certs.errors import CertificateError
 from gateway.cli import files
 from gateway.cli.client import ADDRESS, CERTIFICATE, KEY, ROOT, OperatorDirectory
 from gateway.cli.failure import Failure
+
+
+def written_fingerprint(text: str) -> str:
+    """A fingerprint as people write it, with blanks, colons or capitals, in the form of `keys.fingerprint`."""
+    return re.sub("[:\\s]", "", text).lower()
 
 
 @contextmanager

@@ -12,7 +12,7 @@ import click
 from gateway.cli import completion, show
 from gateway.cli.client import Answer, Client
 from gateway.cli.failure import Failure
-from gateway.cli.remote import client_of
+from gateway.cli.remote import EXPECTED, client_of
 from gateway.cli.show import JSON, WATCH
 from gateway.wire.messages import NAME
 
@@ -20,12 +20,6 @@ SHORT = timedelta(minutes=30)  # an agent renews at half of it
 
 FILE = click.argument("file", type=click.Path(path_type=Path))
 PROFILE = click.argument("name", metavar="NAME", shell_complete=completion.PROFILES)
-EXPECTED = click.option(
-    "--expect-version",
-    "expected",
-    type=click.IntRange(0),
-    help="Refuse if another version is in force than this one; 0: if there is any.",
-)
 
 
 @click.group()

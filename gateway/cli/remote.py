@@ -12,6 +12,13 @@ from gateway.cli.failure import Failure
 from gateway.cli.renewal import renew_in_time
 from gateway.cli.show import JSON, WATCH
 
+EXPECTED = click.option(
+    "--expect-version",
+    "expected",
+    type=click.IntRange(0),
+    help="Refuse if another version is in force than this one; 0: if there is any.",
+)
+
 
 def client_of(context: click.Context) -> Client:
     """The connection that the global options name; it is closed when the command is over."""

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from types import MappingProxyType
 from typing import Any
 from urllib.parse import quote, urlencode
@@ -11,6 +12,7 @@ import click
 from gateway.cli import completion, receipt, show
 from gateway.cli.asking import YES, confirm
 from gateway.cli.client import Client
+from gateway.cli.failure import Failure
 from gateway.cli.remote import client_of, instance_path, listed
 from gateway.cli.show import JSON, WATCH
 
@@ -200,14 +202,15 @@ def cut_off(
 
 
 def awaited(client: Client, found: Any) -> Any:
-    """The receipt when no layer is being tried any more, or as it is after a minute."""
+    """The receipt when no layer is being tried any more, or as it is after a minute. A look that fails is no loss."""
     ends = time.monotonic() + LONGEST_WAIT
     while (trying := [receipt.layer_name(each) for each in found["layers"] if each["state"] == "trying"]) and (
         time.monotonic() < ends
     ):
         show.progress(f"still trying: {', '.join(trying)}")
         time.sleep(EVERY)
-        found = client.call("GET", f"/v1/revocations/{_word(found['id'])}")
+        with suppress(Failure):
+            found = client.call("GET", f"/v1/revocations/{_word(found['id'])}")
     show.progress()
     return found
 

@@ -13,7 +13,7 @@ from gateway.cli.asking import YES, confirm
 from gateway.cli.client import Answer
 from gateway.cli.failure import Failure
 from gateway.cli.own_key import text
-from gateway.cli.remote import client_of, listed, only
+from gateway.cli.remote import EXPECTED, client_of, listed, only
 from gateway.cli.show import JSON, WATCH
 from gateway.core import operator_document
 from gateway.core.errors import Refusal
@@ -63,12 +63,7 @@ def show_role(context: click.Context, name: str, raw: bool) -> None:
 
 @role.command("apply")
 @click.argument("file", type=click.Path(path_type=Path))
-@click.option(
-    "--expect-version",
-    "expected",
-    type=click.IntRange(0),
-    help="Refuse if another version is in force than this one; 0: if there is any.",
-)
+@EXPECTED
 @JSON
 @click.pass_context
 def apply_role(context: click.Context, file: Path, expected: int | None, raw: bool) -> None:

@@ -105,13 +105,14 @@ def launch(
         order["user_data"] = _read(user_data)
     client = client_of(context)
     answer = client.call("POST", "/v1/servers", order)
-    found = answer["servers"]
-    if wait:
-        found = [_until(client, each["id"], "has enrolled", _has_enrolled) for each in found]
-    if raw:
-        show.as_json({**answer, "servers": found})
-    else:
-        for each in found:
+    found, ends = answer["servers"], time.monotonic() + PATIENCE
+    try:
+        for place, each in enumerate(found if wait else ()):
+            found[place] = _until(client, each["id"], "has enrolled", _has_enrolled, ends)
+    finally:  # they are there and cost money, whatever became of the waiting
+        if raw:
+            show.as_json(answer)
+        for each in () if raw else found:
             show.line(f"launched {each['id']}{' as ' + each['name'] if each['name'] else ''}, {each['state']}")
     if answer["refused"]:
         first = answer["refused"][0]
@@ -150,14 +151,13 @@ def stop(context: click.Context, named: str, yes: bool, wait: bool, raw: bool) -
 @server.command()
 @NAMED
 @YES
-@WAIT
 @JSON
 @click.pass_context
-def reboot(context: click.Context, named: str, yes: bool, wait: bool, raw: bool) -> None:
+def reboot(context: click.Context, named: str, yes: bool, raw: bool) -> None:
     """Restart a machine."""
     client = client_of(context)
     _ask(client, named, yes, "Its programs end, and what is in memory is lost; then it starts again.")
-    _change(client, named, "reboot", "running" if wait else None, raw)
+    _change(client, named, "reboot", None, raw)  # AWS has it `running` all the while: there is nothing to wait for
 
 
 @server.command()
@@ -234,13 +234,19 @@ def _ask(client: Client, named: str, yes: bool, lost: str) -> None:
 
 
 def _change(client: Client, named: str, verb: str, until: str | None, raw: bool) -> None:
-    answer = client.call("POST", f"{_path(named)}/{verb}")
-    state = answer["state"]
-    if until is not None:
-        state = _until(client, answer["id"], f"is {until}", lambda found: found["state"] == until)["state"]
+    answer, ends = client.call("POST", f"{_path(named)}/{verb}"), time.monotonic() + PATIENCE
+    try:
+        if until is not None:
+            found = _until(client, answer["id"], f"is {until}", lambda found: found["state"] == until, ends)
+            answer["state"] = found["state"]
+    finally:  # it was asked for, whatever became of the waiting
+        _tell(answer, raw)
+
+
+def _tell(answer: Answer, raw: bool) -> None:
     if raw:
-        return show.as_json({**answer, "state": state})
-    show.line(f"{answer['id']} is {state}")
+        return show.as_json(answer)
+    show.line(f"{answer['id']} is {answer['state']}")
     if answer["revocation"]:
         show.line(f"it is revoked: 'trusted-gateway revocation show {answer['revocation']}' has the receipt")
 
@@ -249,20 +255,15 @@ def _has_enrolled(found: Answer) -> bool:
     return bool(found["state"] == "running" and found["enrolment"] == "enrolled")
 
 
-def _until(client: Client, named: str, what: str, is_so: Callable[[Answer], bool]) -> Answer:
-    """Ask until it is so. On a terminal it is told how it is meanwhile. Raises Failure when that takes too long."""
-    begun = time.monotonic()
-    while True:
-        found = _one(client, _path(named))
-        if is_so(found):
-            break
-        waited = time.monotonic() - begun
-        if waited > PATIENCE:
-            text = f"{named} is {found['state']}, {found['enrolment']}, after {show.span(waited)}"
+def _until(client: Client, named: str, what: str, is_so: Callable[[Answer], bool], ends: float) -> Answer:
+    """Ask until it is so. On a terminal it is told how it is meanwhile. Raises Failure when it is not by `ends`."""
+    while not is_so(found := _one(client, _path(named))):
+        left = ends - time.monotonic()
+        if left < 0:
+            text = f"{named} is {found['state']}, {found['enrolment']}, after {show.span(PATIENCE)}"
             raise Failure(text, "server_slow", "It may still come. 'trusted-gateway server output' shows its console.")
-        show.progress(
-            f"waiting until {found['instance_id']} {what}: {found['state']}, {found['enrolment']}, {waited:.0f} s"
-        )
+        how = f"{found['state']}, {found['enrolment']}, {PATIENCE - left:.0f} s"
+        show.progress(f"waiting until {found['instance_id']} {what}: {how}")
         time.sleep(PAUSE)
     show.progress()
     return found

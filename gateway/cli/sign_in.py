@@ -1,7 +1,6 @@
 """login, logout and operator renew: how an operator's certificate comes, goes, and is kept alive."""
 
 import hashlib
-import re
 import ssl
 from datetime import timedelta
 from pathlib import Path
@@ -130,7 +129,7 @@ def _first_contact(directory: OperatorDirectory, address: str, sha256: str) -> N
         found = ""
     finally:
         client.close()
-    if found != re.sub("[: ]", "", sha256).lower():
+    if found != own_key.written_fingerprint(sha256):
         text = f"{address} does not show the CA that was named"
         raise Failure(text, "gateway_untrusted", "Check the fingerprint and the address; someone may be in between.")
     files.write(directory.path / ROOT, root)

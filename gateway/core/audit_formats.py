@@ -89,15 +89,18 @@ _BROKEN: Mapping[str, Any] = {
 
 
 def _body(line: str) -> Mapping[str, Any]:
-    """The record; `_BROKEN` in the place of what `core.audit` cannot have written."""
+    """The record; `_BROKEN` in the place of what `core.audit` cannot have written, or no format can say: a number that
+    JSON has not (Python reads NaN and 1e999), a moment that is in no year when it is told in UTC.
+    """
     try:
         body = json.loads(line)
         words = all(isinstance(body[key], str) for key in ("chain", "kind", "reason", "request_id"))
         maybe = all(body[key] is None or isinstance(body[key], str) for key in ("subject", "object", "source"))
         rest = type(body["seq"]) is int and type(body["allowed"]) is bool and isinstance(body["facts"], dict)
         aware = datetime.fromisoformat(body["at"]).tzinfo is not None
+        json.dumps(body, allow_nan=False), _moment(body["at"]), _milliseconds(body["at"])
         return body if words and maybe and rest and aware and Name(body["name"]) else _BROKEN
-    except (ValueError, KeyError, TypeError, RecursionError):
+    except (ValueError, KeyError, TypeError, RecursionError, OverflowError):
         return _BROKEN
 
 

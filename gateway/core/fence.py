@@ -25,6 +25,12 @@ LONGEST_POLICY = 6144
 """AWS: "IAM and AWS STS quotas", of a customer managed policy: white space is not counted, and we write none."""
 SKEW = timedelta(minutes=5)
 """How far AWS's clock and ours may differ. Where a cut means exactly one session, its time has this much to spare."""
+LONGEST_OF_ROLE, LONGEST_OF_USER = timedelta(hours=12), timedelta(hours=36)
+"""AWS: the longest that a session may last, of a role, and of a user (API_AssumeRole, API_GetFederationToken)."""
+ROUGH = "rough"
+"""As the value of a cut by time: it stands for cuts of exact sessions that do not fit, without the time to spare that
+they have. (With that, nobody could have a session of this role for five minutes.)
+"""
 EVERYBODY = "*"
 """As a principal: whoever the policy is attached to."""
 _OF_AWS = "/aws/"  # in the SPIFFE ID: elsewhere a machine's name need not be its own alone
@@ -32,7 +38,7 @@ _OF_AWS = "/aws/"  # in the SPIFFE ID: elsewhere a machine's name need not be it
 
 class By(StrEnum):
     """How a cut says which sessions it means. `value` is, in this order: an instance's id at AWS; that, a slash and the
-    name of a session of it; the id of a lease; what `aws:userid` is of a federated user; nothing.
+    name of a session of it; the id of a lease; what `aws:userid` is of a federated user; nothing, or `ROUGH`.
     """
 
     SOURCE_IDENTITY = "source_identity"
@@ -43,6 +49,7 @@ class By(StrEnum):
 
 
 OF_MACHINES = (By.SOURCE_IDENTITY, By.SESSION_NAME)
+_EXACT = (By.LEASE, By.FEDERATED)  # one session each, so there is time to spare
 
 
 def cuts(
@@ -115,13 +122,13 @@ def policy(cuts: Iterable[Cut], resting: Collection[str] = ()) -> str:
     """
     live = list(cuts)
     wide = _wide(live)
-    needed = [cut for cut in live if cut.kind != By.ISSUED_BEFORE and not _covered(cut, wide)]
+    needed = _uncovered(live)
     latest = max((cut.before for cut in needed if _machine(cut) in resting), default=None)
     exact: dict[By, set[str]] = defaultdict(set)
-    exact_before = max((cut.before for cut in needed), default=datetime.min.replace(tzinfo=UTC)) + SKEW
+    exact_before = max((_reach(cut) for cut in needed if cut.kind in _EXACT), default=None)
     named: dict[tuple[By, str], datetime] = {}
     for cut in needed:
-        if cut.kind in (By.LEASE, By.FEDERATED):
+        if cut.kind in _EXACT:
             exact[By(cut.kind)].add(cut.value)
             continue
         value = cut.value.partition("/")[2] if cut.kind == By.SESSION_NAME else cut.value
@@ -132,7 +139,7 @@ def policy(cuts: Iterable[Cut], resting: Collection[str] = ()) -> str:
     for (by, value), time in named.items():
         groups[time, by].add(value)
     statements = [_deny(_meant(by, values), time) for (time, by), values in sorted(groups.items())]
-    statements += [_deny(_meant(by, values), exact_before) for by, values in sorted(exact.items())]
+    statements += [_deny(_meant(by, values), exact_before) for by, values in sorted(exact.items()) if exact_before]
     return json.dumps({"Version": VERSION, "Statement": [*statements, *_by_time(live, wide)]}, separators=(",", ":"))
 
 
@@ -140,21 +147,20 @@ def overflow(revocation_id: str, cuts: Sequence[Cut], resting: Collection[str] =
     """The cuts that make the policy short enough, to be added to `cuts`; none when it is.
 
     A principal with very many cuts gets one time for all its sessions: first the one with most, and, when roles alone
-    are too many, whoever the policy is attached to. Then sessions are over that nobody revoked (`is_hit`).
+    are too many, whoever the policy is attached to. Then sessions are over that nobody revoked (`is_hit`). The cuts of
+    the last minutes that mean one session exactly reach beyond that time, and go on as they are, if that is enough.
     """
     added: list[Cut] = []
     while len(policy([*cuts, *added], resting)) > LONGEST_POLICY:
-        wide = _wide([*cuts, *added])
         several: dict[str, list[Cut]] = defaultdict(list)
-        for cut in cuts:
-            if cut.kind != By.ISSUED_BEFORE and not _covered(cut, wide):
-                several[cut.principal].append(cut)
+        for cut in _uncovered([*cuts, *added]):
+            several[cut.principal].append(cut)
         most = max(several, key=lambda principal: (len(several[principal]), principal), default=EVERYBODY)
         meant = several.get(most, cuts)
-        added.append(
-            _cut(revocation_id, f"::::{meant[0].account}", most, By.ISSUED_BEFORE, "",
-                 max(cut.before for cut in meant), max(cut.until for cut in meant))
-        )  # fmt: skip
+        before, until = max(cut.before for cut in meant), max(cut.until for cut in meant)
+        value = ROUGH if most in several and _wide([*cuts, *added]).get(most, before - SKEW) >= before else ""
+        added = [cut for cut in added if cut.principal != most]  # it was not enough
+        added.append(_cut(revocation_id, f"::::{meant[0].account}", most, By.ISSUED_BEFORE, value, before, until))
     return tuple(added)
 
 
@@ -192,8 +198,22 @@ def _wide(cuts: Iterable[Cut]) -> Mapping[str, datetime]:
     return found
 
 
-def _covered(cut: Cut, wide: Mapping[str, datetime]) -> bool:
-    return any(name in wide and wide[name] >= cut.before for name in (cut.principal, EVERYBODY))
+def _reach(cut: Cut) -> datetime:
+    """Before which time, by AWS's clock, a session was issued that this cut denies."""
+    return cut.before + SKEW if cut.kind in _EXACT else cut.before
+
+
+def _uncovered(cuts: Collection[Cut]) -> list[Cut]:
+    """The cuts that deny what none by time does."""
+    wide, rough = _wide(cuts), _wide(cut for cut in cuts if cut.value == ROUGH)
+
+    def is_covered(cut: Cut) -> bool:
+        names = (cut.principal, EVERYBODY)
+        if any(name in wide and wide[name] >= _reach(cut) for name in names):
+            return True
+        return any(name in rough and rough[name] >= cut.before for name in names)
+
+    return [cut for cut in cuts if cut.kind != By.ISSUED_BEFORE and not is_covered(cut)]
 
 
 def _by_time(cuts: Sequence[Cut], wide: Mapping[str, datetime]) -> list[dict[str, Any]]:

@@ -12,6 +12,7 @@ from gateway.core.sinks import TURN, SinkKind, SinkRules
 from gateway.wire.messages import NAME
 from gateway.wire.strict import text
 
+_DAYS = r"[1-9][0-9]{0,4}d"
 _HOST = r"(\[[0-9a-f:]+\]|[A-Za-z0-9.-]+):[0-9]{1,5}"
 
 
@@ -32,7 +33,7 @@ class SinkDocument:
     region: str | None = text(pattern=r"[a-z]{2}(-[a-z]+)+-[0-9]", default=None)
     key: str | None = text(pattern=NAME, default=None)
     lock: str = text(pattern="compliance|governance|none", default="compliance")
-    retention: str = text(pattern=DURATION, default="400d")
+    retention: str = text(pattern=_DAYS, default="400d")
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +60,7 @@ _EVERY = {"kind", "format", "required", "within"}
 
 
 def sinks(written: Mapping[str, SinkDocument], region: str) -> tuple[SinkRules, ...]:
-    """The sinks; `region` is where a bucket is that does not say."""
+    """The sinks; `region` is where a bucket is that does not say, and `retention` is a time by now."""
     return tuple(
         SinkRules(
             name,
@@ -67,13 +68,14 @@ def sinks(written: Mapping[str, SinkDocument], region: str) -> tuple[SinkRules, 
             Format(each.format),
             each.required,
             parse_duration(each.within),
-            {field: getattr(each, field) for field in _FIELDS} | {"region": each.region or region},
+            {field: getattr(each, field) for field in _FIELDS}
+            | {"region": each.region or region, "retention": timedelta(days=int(each.retention[:-1]))},
         )
         for name, each in written.items()
     )
 
 
-_FIELDS = ("path", "address", "ca", "certificate", "bucket", "prefix", "key", "lock", "retention")
+_FIELDS = ("path", "address", "ca", "certificate", "bucket", "prefix", "key", "lock")
 
 
 def sink_faults(written: Mapping[str, SinkDocument]) -> list[str]:

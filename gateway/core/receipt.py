@@ -7,6 +7,7 @@ from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
+from gateway.core.fence import LONGEST_OF_USER
 from gateway.core.model import Lease
 from gateway.core.operator_model import PlanState, Revocation
 from gateway.core.revocation import Plan, Target
@@ -85,11 +86,13 @@ def advanced(
 ) -> Revocation:
     """The row with a layer as it is now; the very same row when that is nothing new."""
     before = layer_of(revocation, name)
+    begun = revocation.document.get("begun")
+    since = datetime.fromisoformat(begun) if begun else revocation.at
     after = {
         "layer": name,
         "state": state,
         "tries": before["tries"] + 1,
-        "ms": round((now - revocation.at).total_seconds() * 1000, 1) if state == DONE else None,
+        "ms": round((now - since).total_seconds() * 1000, 1) if state == DONE else None,
         "facts": dict(facts) or before["facts"],
     } | ({"problem": problem} if problem else {})
     if problem is None and (before["state"], before["facts"]) == (state, after["facts"]) and "problem" not in before:
@@ -101,6 +104,19 @@ def advanced(
         document={**revocation.document, "layers": layers},
         state=PlanState.DONE if over else PlanState.RUNNING,
     )
+
+
+def cut_again(revocation: Revocation, by: Revocation) -> Revocation:
+    """The row of a key's revocation when AWS takes the key no more: what was made with it since the decision is cut off
+    `by` another one. The layer `aws` is not done before AWS denies that, too.
+    """
+    key = {**revocation.document["key"], "works": False, "cut_again": by.id, "until": by.document["key"]["until"]}
+    layers = [
+        {**each, "state": TRYING, "ms": None} if (each["layer"], each["state"]) == ("aws", DONE) else each
+        for each in revocation.document["layers"]
+    ]
+    state = revocation.state if layers == revocation.document["layers"] else PlanState.RUNNING
+    return replace(revocation, state=state, document={**revocation.document, "key": key, "layers": layers})
 
 
 def receipt(revocation: Revocation, now: datetime, *, dry_run: bool = False) -> dict[str, Any]:
@@ -143,10 +159,14 @@ def _remains(document: Mapping[str, Any], layers: Sequence[Mapping[str, Any]], n
         elif not fenced:
             why = "AWS honours it until it is denied there"
             found.append({**session, "where": "AWS", "what": "session", "why": why})
-    until = document.get("key", {}).get("until")
-    if until and aws["state"] != DONE and parse_instant(until) > now:
+    key: Mapping[str, Any] = document.get("key", {})
+    until, unknown = key.get("until"), {"lease": "", "where": "AWS", "what": "unknown"}
+    if key.get("works"):
+        why = "AWS still takes the key: who has it may go on making sessions, which last for 36 hours at most"
+        found.append({**unknown, "until": instant(now + LONGEST_OF_USER), "why": why})
+    elif until and aws["state"] != DONE and parse_instant(until) > now:
         why = "who had the key may have made sessions that nobody knows: AWS honours them until they are denied there"
-        found.append({"lease": "", "where": "AWS", "what": "unknown", "until": until, "why": why})
+        found.append({**unknown, "until": until, "why": why})
     return sorted(found, key=lambda each: (each["what"], each["until"], each["lease"]))
 
 

@@ -37,7 +37,8 @@ _ORDER = tuple(Step)
 class Progress:
     """A rotation's document, read. `step` is None when all is done; `done` maps each step to when it was; `urgent`: the
     old key is in wrong hands, and nothing waits for what uses it; `end_sessions`: with the switch its sessions end;
-    `revives`: it was asked for to make a disabled key good again. One that is disabled on the way stays so.
+    `revives`: it was asked for to make a disabled key good again. One that is disabled on the way stays so. `cut`: the
+    revocation that ended the sessions; what is made with the old key after it ends as soon as that is inactive.
     """
 
     user: str
@@ -47,6 +48,7 @@ class Progress:
     urgent: bool = False
     end_sessions: bool = False
     revives: bool = False
+    cut: str | None = None
     new: str | None = None
     sealed: bytes | None = None
     last_used: str | None = None
@@ -68,6 +70,7 @@ class Progress:
             "urgent": self.urgent,
             "end_sessions": self.end_sessions,
             "revives": self.revives,
+            "cut": self.cut,
             "new": self.new,
             "sealed": base64.b64encode(self.sealed).decode() if self.sealed else None,
             "last_used": self.last_used,

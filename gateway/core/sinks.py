@@ -80,14 +80,27 @@ class Position:
         return self.owner in (None, worker) or self.until is None or now >= self.until
 
 
-# What is not refused while a required sink is behind: what cuts off, and what shows the operator why.
-_ALWAYS = frozenset({"compromise", "disable", "revoke", "watch"})
+# What is not refused while a required sink is behind: what cuts off, what shows the operator why, and what an operator
+# needs on the way there, be it the second person's: to come in, to agree, to see how far it is, to leave.
+_VERBS = frozenset({"compromise", "disable", "revoke", "watch"})
+_THINGS = frozenset({"api", "audit", "gateway"})
+_ON_THE_WAY = frozenset(
+    {
+        "operator:approval:give",
+        "operator:approval:list",
+        "operator:certificate:renew",
+        "operator:revocation:list",
+        "operator:session:create",
+        "operator:session:end",
+    }
+)
 
 
 def demand_export(rules: SinkRules, lag: Lag, now: datetime, event: str) -> None:
     """Raises Refusal `audit_behind` when this required sink is too far behind for this event to be decided."""
     who, thing, verb = event.split(":")
-    if not rules.required or verb in _ALWAYS or (who == "operator" and thing in ("audit", "gateway", "api")):
+    always = verb in _VERBS or (who == "operator" and thing in _THINGS) or event in _ON_THE_WAY
+    if not rules.required or always:
         return
     if lag.age(now) > rules.within:
         raise Refusal("audit_behind", retry_after=5, sink=rules.name, records=lag.records)

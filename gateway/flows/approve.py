@@ -52,9 +52,13 @@ class Approve:
         self._random = random
         self._rules = rules
 
+    def is_needed(self, call: Call) -> bool:
+        """Whether others have to agree to what is asked for."""
+        return self._rules.ask_for(call.name)
+
     def demand(self, call: Call, admitted: Admitted, request: Request) -> Standing | None:
         """None: go on. Else nothing may be done yet, which is recorded, and others are asked."""
-        if not self._rules.ask_for(call.name):
+        if not self.is_needed(call):
             return None
         name = admitted.operator.name
         if request.approval is None:

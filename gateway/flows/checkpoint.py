@@ -71,13 +71,14 @@ class Checkpoints:
         with self._store.read() as tx:
             last = latest(tx)
             trees, fault = _trees(tx, last)
-        told, self._fault = self._fault, fault
         if fault is not None:
             log.error("the audit log is broken: %s. Run 'trusted-gateway audit verify'", fault)
-            if fault != told:  # at every tick it would fill the log
+            if fault != self._fault:  # at every tick it would fill the log
                 broken = self._fact(False, "audit_broken", {"fault": fault})
                 self._store.write(lambda tx: tx.audit.append(broken))
+                self._fault = fault  # now: if it could not be written, it is tried again
             return None
+        self._fault = None
         made = checkpoint.make(last, trees, now)
         with self._vault.open(CONTEXT, signer.sealed_key) as key:
             signature = statement.sign(keys.load_private(key), wire.signed(made.text))

@@ -3,13 +3,14 @@
 The log in the store stays the truth. A pump reads on from where the sink's cursor stands, delivers, and only then moves
 the cursor: killed in between, it delivers again, and the record's hash tells that it is the same one. A sink that hangs
 or is gone holds up nothing but its own pump; how far it is behind is told, and where the settings demand it, nothing is
-given to anyone until it has caught up.
+given to anyone until it has caught up, but what it takes to cut off (`core.sinks`).
 """
 
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
+from itertools import groupby
 from threading import Event as Flag
 from threading import Thread
 
@@ -17,7 +18,7 @@ from gateway.core.audit import Event, Kind, Name
 from gateway.core.audit_formats import moment, outgoing
 from gateway.core.errors import Refusal
 from gateway.core.operator_model import Cursor
-from gateway.core.sinks import TURN, Lag, Position, SinkFailed, SinkRules, demand_export
+from gateway.core.sinks import TURN, Lag, Position, SinkFailed, SinkKind, SinkRules, demand_export
 from gateway.ports import Clock, RandomBytes, Sink, Store, Transaction
 
 log = logging.getLogger("trusted_gateway.export")
@@ -26,7 +27,6 @@ Row = tuple[str, int, str, str]
 SINK = "sink/"
 """What the names of the sinks' cursors begin with."""
 BATCH = 1000  # records
-MANY = 2**62  # behind every record
 REST = 1.0  # seconds between two looks at a log in which nothing is new
 PAUSE = 5.0  # seconds after a failure
 
@@ -63,16 +63,21 @@ class Pump:
             mine = replace(position, owner=self._worker, until=now + TURN)
             if not (cursor := self._move(cursor, mine)):
                 return False
-        try:
-            self._sink.deliver([outgoing(row, self.rules.form) for row in rows])
-        except SinkFailed as failed:
-            self.lag = replace(self.lag, fault=failed.reason)
-            self._say(cursor, replace(mine, fault=failed.reason), failed.reason)
-            raise
-        delivered = {**mine.delivered, **{chain: seq for chain, seq, _, _ in rows}}
-        done = Position(delivered, self._worker, self._clock() + TURN)
-        self._say(cursor, done, None) if mine.fault else self._move(cursor, done)
-        self.lag = Lag(max(waiting - len(rows), 0), None if waiting <= len(rows) else since)
+        for part in self._parts(rows):
+            try:
+                self._sink.deliver([outgoing(row, self.rules.form) for row in part])
+            except SinkFailed as failed:
+                self.lag = replace(self.lag, fault=failed.reason)
+                self._say(cursor, replace(mine, fault=failed.reason), failed.reason)
+                raise
+            delivered = {**mine.delivered, **{chain: seq for chain, seq, _, _ in part}}
+            done = Position(delivered, self._worker, self._clock() + TURN)
+            cursor = self._say(cursor, done, None) if mine.fault else self._move(cursor, done)
+            waiting = max(waiting - len(part), 0)
+            self.lag = Lag(waiting, since if waiting else None)
+            if cursor is None:  # it is another's turn by now
+                break
+            mine = done
         return True
 
     def demand(self, event: str) -> None:
@@ -80,6 +85,14 @@ class Pump:
         now = self._clock()
         known = self.lag if self.lag.since else replace(self.lag, since=self._heard)
         demand_export(self.rules, known, now, event)
+
+    def _parts(self, rows: Sequence[Row]) -> Sequence[Sequence[Row]]:
+        """What goes to the sink at once. A bucket takes an object for each chain, one after the other, and all of them
+        together may take longer than a turn.
+        """
+        if self.rules.kind is not SinkKind.S3:
+            return [rows]
+        return [list(part) for _, part in groupby(rows, key=lambda row: row[0])]
 
     @property
     def _name(self) -> str:
@@ -98,13 +111,8 @@ class Pump:
             rows = tx.audit.lines(delivered, BATCH)
             if not rows:  # what the heads count was archived before this sink was there
                 return cursor, (), 0, None
-            others: dict[str, int] = dict.fromkeys(heads, MANY)
-            firsts = [
-                tx.audit.lines({**others, chain: delivered.get(chain, 0)}, 1)
-                for chain, count in behind.items()
-                if count > 0
-            ]
-        ages = [moment(first[0][2]) for first in firsts if first]
+            firsts = [tx.audit.rows(chain, delivered.get(chain, 0), 1) for chain, count in behind.items() if count > 0]
+        ages = [moment(line) for first in firsts for _, line, _ in first]
         return cursor, rows, waiting, min(ages, default=None)
 
     def _move(self, old: Cursor | None, position: Position, event: Event | None = None) -> Cursor | None:
@@ -119,16 +127,16 @@ class Pump:
 
         return new if self._store.write(unit) else None
 
-    def _say(self, old: Cursor | None, position: Position, fault: str | None) -> None:
+    def _say(self, old: Cursor | None, position: Position, fault: str | None) -> Cursor | None:
         """Move, and put on record that the sink began to fail, or ceased to: not each failure: that adds to it."""
         if old and Position.of(old.positions).fault == fault:
-            return
+            return old
         facts = {"sink": self.rules.name, "behind": self.lag.records}
         request_id = self._random(16).hex()
         event = Event(
             Kind.FACT, Name.GATEWAY_AUDIT_EXPORT, fault is None, fault or "recovered", request_id, facts=facts
         )
-        self._move(old, position, event)
+        return self._move(old, position, event)
 
 
 class Export:

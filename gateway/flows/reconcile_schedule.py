@@ -8,6 +8,7 @@ from gateway.core.audit import Event, Kind, Name
 from gateway.core.errors import Refusal
 from gateway.core.operator_model import Cursor
 from gateway.core.reconcile_document import Schedule
+from gateway.flows.pruning import Pruning
 from gateway.flows.reconcile import Order, Reconcile, Report
 from gateway.flows.turn import Turns
 from gateway.ports import Clock, RandomBytes, Store, Transaction
@@ -22,7 +23,6 @@ FIRST = timedelta(hours=1)
 """How far back the first run looks."""
 BUDGET = 40  # portions of one run, which goes on at the next tick
 LONGEST = timedelta(minutes=1)
-PRUNES = 500  # leases at a time
 _CURSOR = "reconcile"
 
 
@@ -43,14 +43,14 @@ class ReconcileSchedule:
         self._random = random
         self._reconcile = reconcile
         self._schedule = schedule
-        self._keep = keep
-        self._leases_seen: str | None = None
+        # Leases whose events nobody will see any more.
+        self._leases = Pruning(lambda tx: tx.leases, "id", lambda row, now: row.expires_at < now - keep)
         self._turns = Turns(store, clock, random)
 
     def tick(self) -> None:
         """The scheduled run, when it is due and nobody else is at it; and leases that nobody needs any more."""
-        self._forget()
         schedule, now = self._schedule, self._clock()
+        self._leases.tick(self._store, now)
         if schedule is None:
             return
         if self._due(schedule, now) is None:
@@ -98,13 +98,3 @@ class ReconcileSchedule:
         self._store.write(unit)
         if not report.tally.events:
             log.warning("reconcile: %s had no event at all in it", schedule.trail)
-
-    def _forget(self) -> None:
-        """Leases whose events nobody will see any more, among the next ones."""
-        before = self._clock() - self._keep
-        with self._store.read() as tx:
-            rows = tx.leases.find(limit=PRUNES, after=self._leases_seen)
-        over = [row for row in rows if row.expires_at < before]
-        if over:
-            self._store.write(lambda tx: [tx.leases.remove(lease) for lease in over])
-        self._leases_seen = rows[-1].id if len(rows) == PRUNES else None

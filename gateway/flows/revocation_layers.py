@@ -1,7 +1,8 @@
 """Two layers of a revocation: the CRL, and the agents."""
 
 import logging
-from datetime import datetime
+from collections.abc import Callable, Collection, Mapping
+from datetime import datetime, timedelta
 from typing import Any
 
 from gateway.core.errors import Refusal
@@ -17,6 +18,7 @@ log = logging.getLogger("trusted_gateway.revoke")
 STOPS_WITHIN = 5
 """Seconds in which an agent that was told serves nothing of it any more."""
 _NAMED = 20  # agents that the receipt names
+_KEPT = timedelta(days=2)  # what an agent was told: longer than any session lives, which is 36 hours
 
 
 class CrlLayer:
@@ -59,10 +61,14 @@ class AgentsLayer:
     def carry(self, revocation: Revocation) -> Progress:
         """Look who was told. Where nothing that an agent holds is good any more, nobody has to be."""
         agents, now = revocation.document["agents"], self._clock()
+        given: dict[str, dict[str, datetime]] = {agent: {} for agent in agents}
+        for each in revocation.document["cut"]["sessions"]:
+            if not each["held"]:
+                given[each["instance"]][each["lease"]] = parse_instant(each["until"])
         with self._store.read() as tx:
-            told = {agent for agent in agents if _was_told(tx, agent, revocation.at)}
+            told = {agent for agent in agents if _was_told(tx, agent, given[agent], now)}
         untold = [agent for agent in agents if agent not in told]
-        ends = [parse_instant(each["until"]) for each in revocation.document["cut"]["sessions"] if not each["held"]]
+        ends = [end for leases in given.values() for end in leases.values()]
         facts: dict[str, Any] = {
             "agents": len(agents),
             "told": len(told),
@@ -73,7 +79,9 @@ class AgentsLayer:
 
 
 class Telling:
-    """What agents are told, and that they were."""
+    """What agents are told, and that they were. That is noted lease by lease: a time would say too much of what is
+    revoked between the look at what is to be dropped and the note of it.
+    """
 
     def __init__(self, store: Store, clock: Clock) -> None:
         self._store = store
@@ -84,16 +92,23 @@ class Telling:
         with self._store.read() as tx:
             return tuple(tx.leases.revoked(instance, self._clock()))
 
-    def told(self, instance: str) -> None:
-        """This agent hears all that was revoked until now. If it cannot be noted, it is told all the same."""
+    def told(self, instance: str, drop: Collection[str]) -> None:
+        """This agent hears that it has to drop these leases. If it cannot be noted, it is told all the same."""
+        self._note(instance, lambda _: drop)
+
+    def told_revoked(self, instance: str) -> None:
+        """This agent hears that its machine is revoked: it drops all that it has. Else as `told`."""
+        self._note(instance, lambda tx: [lease.id for lease in tx.leases.live(instance, self._clock())])
+
+    def _note(self, instance: str, drops: Callable[[Transaction], Collection[str]]) -> None:
         now = self._clock()
 
         def unit(tx: Transaction) -> None:
-            before, after = tx.cursors.get(name=_cursor(instance)), Cursor(_cursor(instance), {}, now)
-            if before:
-                tx.cursors.swap(before, after)
-            else:
-                tx.cursors.add(after)
+            before = tx.cursors.get(name=_cursor(instance))
+            known = {lease: at for lease, at in _told(before).items() if datetime.fromisoformat(at) > now - _KEPT}
+            after = Cursor(_cursor(instance), {"drop": known | dict.fromkeys(drops(tx), now.isoformat())}, now)
+            if not (tx.cursors.swap(before, after) if before else tx.cursors.add(after)):
+                raise Refusal("conflict")
 
         try:
             self._store.write(unit)
@@ -101,9 +116,16 @@ class Telling:
             log.warning("%s was told of a revocation; not noted: %s (%s)", instance, refusal, refusal.reason)
 
 
-def _was_told(tx: Transaction, instance: str, since: datetime) -> bool:
-    found = tx.cursors.get(name=_cursor(instance))
-    return found is not None and found.at >= since
+def _was_told(tx: Transaction, instance: str, given: Mapping[str, datetime], now: datetime) -> bool:
+    """Of each of these leases, but for those that are over: they may have been before it came to hear of them."""
+    untold = given.keys() - _told(tx.cursors.get(name=_cursor(instance))).keys()
+    return untold != given.keys() and all(given[lease] <= now for lease in untold)
+
+
+def _told(cursor: Cursor | None) -> Mapping[str, str]:
+    """The leases that an agent was told to drop, each with when."""
+    found: Mapping[str, str] = cursor.positions.get("drop", {}) if cursor else {}
+    return found
 
 
 def _cursor(instance: str) -> str:

@@ -189,16 +189,17 @@ class Revoke:
 
     def _planned(self, call: Call, order: Order, now: datetime) -> dict[str, Any]:
         with self._store.read() as tx:
-            made = self._row(tx, call, order, self._found(tx, call, order, now), now)
+            made = self._row(tx, call, order, self._found(tx, call, order, now), now, now)
         self._journal.allow(call, dry_run=True, **counted(made.document))
         return receipt(made, now, dry_run=True)
 
-    def _cut(self, tx: Transaction, call: Call, order: Order, now: datetime) -> Revocation:
+    def _cut(self, tx: Transaction, call: Call, order: Order, begun: datetime) -> Revocation:
+        now = self._clock()  # not `begun`: what was given while this transaction waited for its turn is meant, too
         done = self._found(tx, call, order, now)
         if not done.changes and (row := _told_already(tx, order, done)):
             tx.audit.append(call.event(Kind.DECISION, reason="revoked_already", revocation=row.id))
             return row
-        row = self._row(tx, call, order, done, now)
+        row = self._row(tx, call, order, done, now, begun)
         machines = {after.id for _, after in done.instances}
         cuts = fence.cuts(row.id, row.kind, done.given, now, machines)
         if not (_swapped(tx, done) and tx.revocations.add(row) and all(tx.cuts.add(cut) for cut in cuts)):
@@ -207,9 +208,9 @@ class Revoke:
         tx.audit.append(call.event(Kind.DECISION, revocation=row.id, **why, **counted(row.document)))
         return row
 
-    def _row(self, tx: Transaction, call: Call, order: Order, done: Plan, now: datetime) -> Revocation:
+    def _row(self, tx: Transaction, call: Call, order: Order, done: Plan, now: datetime, begun: datetime) -> Revocation:
         listed = any(after.issuer == ISSUER for _, after in done.certificates)
-        facts = {"crl": crl_number(tx), "listed": listed, "reason": order.reason}
+        facts = {"crl": crl_number(tx), "listed": listed, "reason": order.reason, "begun": begun.isoformat()}
         names = [layer.name for layer in self._layers if layer.name != OF_KEYS]
         document = opened(done, order.target, [*names, *UNSERVED_LAYERS], facts)
         made = Revocation(

@@ -31,9 +31,13 @@ _PAUSE = 0.5  # seconds between two looks
 
 
 class EndSessions(Protocol):
-    """Ends what was made with a key, in the transaction in which it is decided."""
+    """Ends what was made with a key, in the transaction in which it is decided; and again what was made since, in the
+    one in which it is known that AWS takes the key no more (flows.keys).
+    """
 
-    def __call__(self, tx: Transaction, key: UpstreamKey, by: str) -> Revocation: ...
+    def open(self, tx: Transaction, key: UpstreamKey, by: str, *, does: str) -> Revocation: ...
+
+    def again(self, tx: Transaction, revocation_id: str, key: UpstreamKey) -> str | None: ...
 
 
 class Rotate:
@@ -87,7 +91,12 @@ class Rotate:
         return next(iter(tx.rotations.find(key=name, state=PlanState.RUNNING)), None)
 
     def begin(self, tx: Transaction, rotation: Rotation) -> None:
-        """Enter a new rotation: from now on it goes on by itself. Raises Refusal `conflict`."""
+        """Enter a new rotation: from now on it goes on by itself. Raises Refusal `conflict`.
+
+        Since it was drafted, another one may have begun and ended. Then the key that is in force by now would be a
+        stranger to this one, and deleted.
+        """
+        _demand_in_force(named(tx, rotation.key), Progress.of(rotation))
         if self.running(tx, rotation.key) is not None or not tx.rotations.add(rotation):
             raise Refusal("conflict", "The key is rotated already", reason="rotation_runs")
         self._record(tx, rotation, Kind.INTENT, "asked")
@@ -124,6 +133,16 @@ class Rotate:
         self._store.write(lambda tx: tx.rotations.swap(rotation, hurried))
         return hurried
 
+    def leave_disabled(self, tx: Transaction, name: str) -> None:
+        """One that is under way, and was to make a disabled key good again, does so no more: somebody has disabled it
+        since. Raises Refusal `conflict`.
+        """
+        running = self.running(tx, name)
+        if running is None or not Progress.of(running).revives:
+            return
+        if not tx.rotations.swap(running, steps.moved(running, replace(Progress.of(running), revives=False))):
+            raise Refusal("conflict", reason="rotation_moved")
+
     def tend(self) -> None:
         """Go on with every rotation that is under way."""
         with self._store.read() as tx:
@@ -147,11 +166,13 @@ class Rotate:
             progress = replace(progress, last_used=used.isoformat() if used else None)
         elif progress.step is Step.DEACTIVATE:
             self._access_keys.deactivate(caller, progress.user, progress.old)
+            return self._deactivated(progress, rotation, key)
         else:
             self._access_keys.delete(caller, progress.user, progress.old)
         return self._advance(rotation, progress)
 
     def _create(self, progress: Progress, rotation: Rotation, key: UpstreamKey) -> Rotation:
+        _demand_in_force(key, progress)  # that is not to be among what is deleted here
         caller = self._caller(key)
         for stranger in progress.strangers(self._access_keys.ids(caller, progress.user)):
             if self._access_keys.last_used(caller, stranger) is not None:
@@ -182,16 +203,30 @@ class Rotate:
 
     def _switch(self, progress: Progress, rotation: Rotation, key: UpstreamKey) -> Rotation:
         now = self._clock()
-        after = steps.moved(rotation, replace(progress.advanced(now), sealed=None))
+
+        def unit(tx: Transaction) -> Rotation:
+            _demand_in_force(key, progress)
+            if not tx.upstream_keys.swap(key, progress.switched(key, now)):
+                raise Refusal("conflict", reason="key_changed")
+            switched, ended = replace(progress.advanced(now), sealed=None), dict[str, Any]()
+            if progress.end_sessions:
+                row = self._end_sessions.open(tx, key, rotation.by, does="rotate")
+                switched, ended = replace(switched, cut=row.id), {"revocation": row.id, **counted(row.document)}
+            after = steps.moved(rotation, switched)
+            self._move(tx, rotation, after, Step.SWITCH, **ended)
+            return after
+
+        return self._store.write(unit)
+
+    def _deactivated(self, progress: Progress, rotation: Rotation, key: UpstreamKey) -> Rotation:
+        """AWS takes the old key no more: what somebody made with it since the switch ends as well."""
+        after = steps.moved(rotation, progress.advanced(self._clock()))
 
         def unit(tx: Transaction) -> None:
-            if key.access_key_id != progress.old or not tx.upstream_keys.swap(key, progress.switched(key, now)):
-                raise Refusal("conflict", reason="key_changed")
-            ended: dict[str, Any] = {}
-            if progress.end_sessions:
-                row = self._end_sessions(tx, key, rotation.by)
-                ended = {"revocation": row.id, **counted(row.document)}
-            self._move(tx, rotation, after, Step.SWITCH, **ended)
+            old = replace(key, access_key_id=progress.old)
+            again = self._end_sessions.again(tx, progress.cut, old) if progress.cut else None
+            ended: dict[str, Any] = {"revocation": again} if again else {}
+            self._move(tx, rotation, after, Step.DEACTIVATE, **ended)
 
         self._store.write(unit)
         return after
@@ -222,3 +257,9 @@ class Rotate:
         """Who asks IAM about this key's user."""
         with self._store.read() as tx:
             return self._keys.revoker(tx, key.account) or self._keys.closed(key)
+
+
+def _demand_in_force(key: UpstreamKey, progress: Progress) -> None:
+    """The key is still the one that this rotation replaces. Raises Refusal `conflict`."""
+    if key.access_key_id != progress.old:
+        raise Refusal("conflict", "The key was replaced meanwhile: ask again", reason="key_changed")

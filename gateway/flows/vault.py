@@ -24,10 +24,12 @@ def context_of(key: UpstreamKey) -> str:
 
 
 def named(tx: Transaction, name: str) -> UpstreamKey:
-    """The key of this name. Raises Refusal `upstream_key_unknown`."""
+    """The key of this name. Raises Refusal `upstream_key_unknown`, which does not repeat the name: it may be the key
+    itself, pasted in the wrong place, and a refusal is recorded.
+    """
     key = tx.upstream_keys.get(name=name)
     if key is None:
-        raise Refusal("upstream_key_unknown", f"No upstream key is named {name!r}", key=name)
+        raise Refusal("upstream_key_unknown")
     return key
 
 

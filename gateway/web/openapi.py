@@ -74,9 +74,17 @@ class Route:
     permission: str | None = None
 
 
+class Schemas(dict[str, Any]):
+    """The schemas of a document by their names; `of` is what each was made of."""
+
+    def __init__(self, **given: Any) -> None:
+        super().__init__(given)
+        self.of: dict[str, type] = {}
+
+
 def document(title: str, version: str, routes: Iterable[Route]) -> dict[str, Any]:
     """The OpenAPI document of these routes."""
-    schemas: dict[str, Any] = {"Problem": _problem_schema()}
+    schemas = Schemas(Problem=_problem_schema())
     paths: dict[str, Any] = {}
     for route in routes:
         paths.setdefault(route.path, {})[route.method.lower()] = _operation(route, schemas)
@@ -88,7 +96,7 @@ def document(title: str, version: str, routes: Iterable[Route]) -> dict[str, Any
     }
 
 
-def _operation(route: Route, schemas: dict[str, Any]) -> dict[str, Any]:
+def _operation(route: Route, schemas: Schemas) -> dict[str, Any]:
     codes = tuple(dict.fromkeys((*ANY, *(route.identified if route.certificate else ()), *route.codes)))
     name = re.sub(r"[{}]", "", route.path.strip("/")).replace("/", "_").replace(".", "_")
     found: dict[str, Any] = {
@@ -111,7 +119,7 @@ def _operation(route: Route, schemas: dict[str, Any]) -> dict[str, Any]:
     return found
 
 
-def _parameters(route: Route, schemas: dict[str, Any]) -> list[dict[str, Any]]:
+def _parameters(route: Route, schemas: Schemas) -> list[dict[str, Any]]:
     found: list[dict[str, Any]] = [
         {"name": name, "in": "path", "required": True, "schema": {"type": "string", "pattern": PATH_SEGMENT}}
         for name in re.findall(r"\{(\w+)\}", route.path)
@@ -129,7 +137,7 @@ def _parameters(route: Route, schemas: dict[str, Any]) -> list[dict[str, Any]]:
     return found
 
 
-def _answer(route: Route, schemas: dict[str, Any]) -> dict[str, Any]:
+def _answer(route: Route, schemas: Schemas) -> dict[str, Any]:
     if route.answers:
         return _response("The answer", JSON, schema_of(route.answers, schemas), route.gives)
     if route.text:
@@ -186,9 +194,15 @@ def _problem_schema() -> dict[str, Any]:
 # From dataclasses to schemas
 
 
-def schema_of(cls: Any, schemas: dict[str, Any]) -> dict[str, Any]:
-    """A reference to the schema of a wire message, which is put into `schemas` under its name."""
+def schema_of(cls: Any, schemas: Schemas) -> dict[str, Any]:
+    """A reference to the schema of a wire message, which is put into `schemas` under its name.
+
+    Raises TypeError when another has that name: one of the two would be described as the other.
+    """
+    if cls.__name__ in schemas and schemas.of.get(cls.__name__) is not cls:
+        raise TypeError(f"two schemas of the name {cls.__name__}")
     if cls.__name__ not in schemas:
+        schemas.of[cls.__name__] = cls
         hints = typing.get_type_hints(cls)
         fields = dataclasses.fields(cls)
         schemas[cls.__name__] = {
@@ -212,7 +226,7 @@ def _not_none(kind: Any) -> Any:
     return inner
 
 
-def _schema(kind: Any, rules: Mapping[str, Any], schemas: dict[str, Any]) -> dict[str, Any]:
+def _schema(kind: Any, rules: Mapping[str, Any], schemas: Schemas) -> dict[str, Any]:
     origin, arguments = typing.get_origin(kind), typing.get_args(kind)
     if origin in (typing.Union, types.UnionType):
         return {"anyOf": [_schema(_not_none(kind), rules, schemas), {"type": "null"}]}

@@ -38,7 +38,7 @@ class Known:
 
 
 @dataclass(frozen=True, slots=True)
-class _Known:
+class _Waiting:
     """Who waits, and what it has to drop, with the name of that; no name when it does not ask for it."""
 
     instance: str
@@ -80,10 +80,10 @@ class Watch:
             known = await self._next(request, after, known.instance, ends - loop.time())
         if known.name is None or known.name == after:
             return Response(204)
-        await asyncio.to_thread(self._telling.told, known.instance)
+        await asyncio.to_thread(self._telling.told, known.instance, known.drop)
         return Response(200, messages.encode(WatchAnswer(known.name, known.drop)), "application/json")
 
-    async def _next(self, request: Request, after: str | None, instance: str, seconds: float) -> _Known:
+    async def _next(self, request: Request, after: str | None, instance: str, seconds: float) -> _Waiting:
         """What is known after a while, or as soon as somebody says that it may be something else."""
         woken: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         waiting = self._waiting.setdefault(instance, set())
@@ -102,7 +102,7 @@ class Watch:
                 del self._waiting[instance]
         return await asyncio.to_thread(self._known, request, after)
 
-    def _known(self, request: Request, after: str | None) -> _Known:
+    def _known(self, request: Request, after: str | None) -> _Waiting:
         name = Name.INSTANCE_REVOCATION_WATCH
         with self._journal.call(name, request.request_id, request.peer.address) as call:
             if request.query and after is None:
@@ -111,12 +111,12 @@ class Watch:
                 instance = self._identify.instance(call, request.peer.certificate).instance.id
             except Refusal as refusal:
                 if refusal.code == "instance_revoked" and call.subject:
-                    self._telling.told(call.subject)
+                    self._telling.told_revoked(call.subject)
                 raise
         if after is None:
-            return _Known(instance, None, ())
+            return _Waiting(instance, None, ())
         drop = self._telling.to_drop(instance)
-        return _Known(instance, hashlib.sha256(" ".join(drop).encode()).hexdigest()[:16] if drop else "", drop)
+        return _Waiting(instance, hashlib.sha256(" ".join(drop).encode()).hexdigest()[:16] if drop else "", drop)
 
     def _look(self, moved: Callable[[], bool]) -> None:
         news = False  # kept while the store does not answer: it says only once that it moved

@@ -16,7 +16,8 @@ from gateway.wire.strict import Malformed, decode, integer, loads, nested, text
 HEX = r"[0-9a-f]{64}"
 DOMAIN = b"trusted-gateway checkpoint v1\n"
 MOST = 2**53 - 1  # what every reader of JSON reads exactly (RFC 8259, section 6)
-LONGEST = 1_000_000
+LONGEST = 1_000_000  # letters of a statement
+LONGEST_ANSWER = 4 * LONGEST  # bytes: a proof is some seven times as long as what the statement says of its chain
 
 
 @dataclass(frozen=True, slots=True)

@@ -142,7 +142,7 @@ class Machine:
             env={**os.environ, **(environment or {})},
             capture_output=True,
             text=True,
-            timeout=20,
+            timeout=60,
             check=False,
         )
 

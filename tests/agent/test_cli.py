@@ -42,7 +42,7 @@ def ready(process: subprocess.Popen[str]) -> list[str]:
 def end(process: subprocess.Popen[str]) -> str:
     """SIGTERM; the rest of the log. The exit status must be 0."""
     process.send_signal(signal.SIGTERM)
-    _, log = process.communicate(timeout=20)
+    _, log = process.communicate(timeout=60)
     assert process.returncode == 0, log
     return log
 
@@ -63,7 +63,7 @@ def test_run_says_ready_and_ends_cleanly(machine: Machine) -> None:
 def test_run_tells_systemd(machine: Machine, tmp_path: Path) -> None:
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as listener:
         listener.bind(str(tmp_path / "notify"))
-        listener.settimeout(20)
+        listener.settimeout(60)
         process = machine.spawn("run", environment={"NOTIFY_SOCKET": str(tmp_path / "notify")})
         assert listener.recv(100) == b"READY=1\nSTATUS=enrolled"
         ready(process)
@@ -92,7 +92,7 @@ def test_j07_the_ticket_is_in_no_log_argv_environment_or_file(machine: Machine) 
 )
 def test_what_cannot_start_says_why_in_two_lines(machine: Machine, setting: dict[str, str], code: str) -> None:
     process = machine.spawn("run", environment=None, **setting)
-    _, log = process.communicate(timeout=20)
+    _, log = process.communicate(timeout=60)
     assert process.returncode == 1
     error, hint = log.splitlines()
     assert error.startswith("error: ")
@@ -103,7 +103,7 @@ def test_what_cannot_start_says_why_in_two_lines(machine: Machine, setting: dict
 def test_two_agents_do_not_share_a_state_directory(machine: Machine) -> None:
     ready(machine.spawn("run"))
     second = machine.spawn("run", run_dir=f"{machine.run_dir}2")
-    assert "state_dir_in_use" in second.communicate(timeout=20)[1]
+    assert "state_dir_in_use" in second.communicate(timeout=60)[1]
     assert second.returncode == 1
 
 

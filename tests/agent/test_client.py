@@ -15,7 +15,8 @@ from agent.client import Client, fetch_root
 from agent.enrollment import enroll, new_key
 from agent.errors import Fault, Problem
 from agent.settings import Address
-from gateway.wire.messages import Evidence, NonceAnswer, UserData
+from gateway.wire.checkpoint import LONGEST_ANSWER, ChainHashes, ChainState, CheckpointAnswer, write
+from gateway.wire.messages import Evidence, NonceAnswer, UserData, encode
 from tests.agent.conftest import Machine, until
 from tests.agent.fake_gateway import FakeGateway, Plain, Refusal, running
 from tests.agent.pki import Pki
@@ -228,8 +229,26 @@ def test_an_endless_answer_is_cut(gateway: FakeGateway, client: Client) -> None:
     gateway.sticky["/v1/ca"] = Refusal("x", 200, raw=b"x" * 65536)
     assert len(client.call("GET", "/v1/ca")) == 65536
     gateway.sticky["/v1/ca"] = Refusal("x", 200, raw=b"x" * 65537)
-    with pytest.raises(Fault, match="gateway_unreachable"):
+    before = len(gateway.seen)
+    with pytest.raises(Fault, match="answer_malformed"):
         client.call("GET", "/v1/ca")
+    assert len(gateway.seen) == before + 1, "another connection would bring the same"
+    with pytest.raises(Fault, match="answer_malformed"):
+        fetch_root(Address.parse(gateway.address), gateway.pki.pin)
+
+
+def test_a_checkpoint_of_a_thousand_chains_is_heard(gateway: FakeGateway, client: Client) -> None:
+    """With a proof for each, as flows/checkpoint.py::show answers. The query changes nothing."""
+    pem = "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n"
+    names = [f"node-{n}.worker-0" for n in range(1000)]
+    statement = write(1, "2026-11-23T12:00:00.000000+00:00", {name: ChainState(1, *["0" * 64] * 2) for name in names})
+    proofs = tuple(ChainHashes(name, ("0" * 64,) * 20) for name in names)
+    answer = CheckpointAnswer(statement, "AAAA", pem, pem, proofs)
+    gateway.sticky["/v1/checkpoint"] = Refusal("x", 200, raw=encode(answer))
+    assert client.ask(CheckpointAnswer, "GET", "/v1/checkpoint?after=1") == answer
+    gateway.sticky["/v1/checkpoint"] = Refusal("x", 200, raw=b" " * (LONGEST_ANSWER + 1))
+    with pytest.raises(Fault, match="answer_malformed"):
+        client.call("GET", "/v1/checkpoint")
 
 
 def test_the_key_reaches_openssl_without_a_file(pki: Pki, monkeypatch: pytest.MonkeyPatch) -> None:

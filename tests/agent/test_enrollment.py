@@ -48,8 +48,9 @@ def test_a_ticket_that_is_refused_is_not_tried_in_a_tight_loop(machine: Machine)
     machine.launch_with("unknown")
     daemon = machine.agent(ready=False)
     until(lambda: daemon.lifecycle.problem == "ticket_invalid")
-    time.sleep(0.8)
-    assert 2 <= machine.gateway.count("/v1/ca") <= 3
+    until(lambda: machine.gateway.count("/v1/ca") >= 2)
+    time.sleep(0.3)
+    assert machine.gateway.count("/v1/ca") <= 3
     assert daemon.lifecycle.state == "starting"
 
 

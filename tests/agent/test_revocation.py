@@ -30,7 +30,7 @@ def test_j08_revocation_purges_at_once(machine: Machine) -> None:
     key = machine.kept()["key"]
     assert key.encode() in machine.files()
     assert machine.get(APP).status == 200
-    assert revoked_within(daemon, machine) < 1
+    assert revoked_within(daemon, machine) < 5
     answer = machine.get(APP)
     assert answer.status == 403
     assert answer.json["Code"] == "AccessDenied"
@@ -120,12 +120,12 @@ def test_j08_the_watch_is_back_soon_after_the_gateway_is(machine: Machine) -> No
     time.sleep(1)
     machine.gateway.news.clear()
     machine.gateway.start()
-    assert revoked_within(daemon, machine) < 5
+    assert revoked_within(daemon, machine) < 15
 
 
 def test_j08_in_memory_mode(machine: Machine) -> None:
     daemon = machine.agent(key_storage="memory")
-    assert revoked_within(daemon, machine) < 1
+    assert revoked_within(daemon, machine) < 5
     assert machine.get(APP).status == 403
     assert not machine.state_dir.exists()
 

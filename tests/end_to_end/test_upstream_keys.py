@@ -79,7 +79,7 @@ def elsewhere(cloud: Cloud, known: Known) -> Seeded:
     return made
 
 
-@pytest.mark.timeout(120 + 90 * KILLS)
+@pytest.mark.timeout(180 + 240 * KILLS)
 def test_a_rotation_goes_on_after_kill_9_at_any_moment(own_world: OwnWorld, elsewhere: Seeded, known: Known) -> None:
     with own_world(seeded=elsewhere) as world, ThreadPoolExecutor(1) as pool:
         import_revoker(world, elsewhere.account, known)
@@ -93,7 +93,7 @@ def test_a_rotation_goes_on_after_kill_9_at_any_moment(own_world: OwnWorld, else
             world.site.start()
             if key(world)["access_key_id"] == before and key(world)["rotation"] is None:
                 world.site.cli("key", "rotate", "main", "--json")  # it was killed before anything was decided
-            deadline = time.monotonic() + 80
+            deadline = time.monotonic() + 200  # whoever was killed may have it in hand, for two minutes
             while key(world)["rotation"] is not None:
                 assert time.monotonic() < deadline, key(world)
                 time.sleep(0.5)

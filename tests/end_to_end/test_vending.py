@@ -219,8 +219,10 @@ def test_D13_an_aws_that_says_later_or_no_is_quoted_in_nothing(rough: Rough) -> 
     assert record["facts"]["aws_code"] == "AccessDenied"
     begun = time.monotonic()
     with rough.door.misbehaving(hang):
-        refused(rough, vend(visitor, duration=901), 503, "upstream_unavailable")
-    assert time.monotonic() - begun < 5
+        answer = vend(visitor, duration=901)
+    took = time.monotonic() - begun
+    refused(rough, answer, 503, "upstream_unavailable")
+    assert took < 10, "AWS has three seconds"
     asked_again(visitor)
 
 

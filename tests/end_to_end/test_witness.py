@@ -172,6 +172,7 @@ def rewrite(database: sqlite3.Connection) -> None:
     database.execute("UPDATE audit_head SET hash = ? WHERE chain = ?", (prev, chain))
 
 
+@pytest.mark.timeout(300)
 def test_tail_follows_over_a_restart_and_leaves_nothing_out(own_world: OwnWorld) -> None:
     with own_world() as world:
         command = [*world.site.command, "audit", "tail", "-f", "-n", "1", "--json"]
@@ -181,7 +182,7 @@ def test_tail_follows_over_a_restart_and_leaves_nothing_out(own_world: OwnWorld)
         hearing = Thread(target=lambda: heard.extend(following.stdout or ()), daemon=True)
         hearing.start()
         try:
-            deadline = time.monotonic() + 15
+            deadline = time.monotonic() + 60
             while not heard:
                 assert time.monotonic() < deadline
                 time.sleep(0.1)
@@ -190,8 +191,9 @@ def test_tail_follows_over_a_restart_and_leaves_nothing_out(own_world: OwnWorld)
             world.site.start()
             tickets.append(world.ticket())
             assert all(tickets)
+            deadline = time.monotonic() + 60
             while sum("operator:ticket:create" in line for line in heard) < 2:
-                assert time.monotonic() < deadline + 30, heard
+                assert time.monotonic() < deadline, heard
                 time.sleep(0.1)
         finally:
             following.terminate()

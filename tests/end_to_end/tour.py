@@ -125,7 +125,7 @@ class Tour:
 def plain_get(url: str) -> Answer:
     direct = urllib.request.build_opener(urllib.request.ProxyHandler({}))
     try:
-        with direct.open(url, timeout=5) as answer:
+        with direct.open(url, timeout=30) as answer:
             return Answer(answer.status, dict(answer.headers), answer.read())
     except HTTPError as error:
         with error:

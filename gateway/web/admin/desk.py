@@ -20,6 +20,7 @@ from gateway.flows.approve import Approve, Request, Standing
 from gateway.flows.journal import Call, Journal
 from gateway.flows.once import Once, Order
 from gateway.ports import Pace
+from gateway.web.admin.names import demand_names
 from gateway.web.admin.pages import Cursors, Page
 from gateway.web.exchange import asked, content, no_body, peer, query
 from gateway.wire import messages
@@ -69,7 +70,8 @@ class AdminRoute:
 
     `answers` is the dataclass of the answer, `status` that of a success. `tagged`: it has entity tags. `resumes`: under
     the same idempotency key it can be run again where it stopped, by `Asked.key`. `vets` may refuse the request before
-    it is kept for, and shown to, whoever else has to agree to it.
+    it is kept for, and shown to, whoever else has to agree to it. `follows`: it only tells how far a change is, under
+    the permission of that change, and nobody else has to agree to it.
     """
 
     method: str
@@ -85,6 +87,7 @@ class AdminRoute:
     tagged: bool = False
     resumes: bool = False
     vets: Callable[[Asked], object] = lambda _: None
+    follows: bool = False
 
     @property
     def changes(self) -> bool:
@@ -140,7 +143,7 @@ class Desk:
 
         def do() -> Mapping[str, Any]:
             route.vets(question)
-            waiting = self._approve.demand(question.call, question.admitted, wanted)
+            waiting = self._demand(route, question, wanted)
             if waiting is not None:
                 return {"status": 202, "headers": {}, "document": awaited(waiting)}
             found = route.answer(question)
@@ -155,6 +158,16 @@ class Desk:
         operator = question.admitted.operator.name
         order = Order(operator, question.key, question.sha256, resumes=route.resumes)
         return self._once.answer(question.call, order, do)
+
+    def _demand(self, route: AdminRoute, question: Asked, wanted: Request) -> Standing | None:
+        """As `Approve.demand`. What only says what would be done, or how far it is, needs nobody: an approval is of one
+        request, and the one that was given is for the change.
+        """
+        only_says = route.follows or getattr(question.query, "dry_run", None) == "true"
+        if only_says or not self._approve.is_needed(question.call):
+            return None
+        demand_names(question.path)
+        return self._approve.demand(question.call, question.admitted, wanted)
 
 
 @dataclass(frozen=True, slots=True)

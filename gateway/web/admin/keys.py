@@ -19,7 +19,7 @@ _STEP = "|".join(Step)
 
 
 @dataclass(frozen=True, slots=True)
-class Cutting:
+class CuttingKey:
     """The query of POST /v1/keys/<name>/disable and /compromised."""
 
     dry_run: str = text(pattern="true|false", default="false")
@@ -119,11 +119,11 @@ def routes(keys: Keys) -> Sequence[AdminRoute]:
         AdminRoute("POST", "/v1/keys/<name>/rotate", "Put a new key in the place of one", Name.OPERATOR_KEY_ROTATE,
                    rotate, query=Rotating, answers=RotationShown, codes=(*codes, *asks_aws)),
         AdminRoute("GET", "/v1/keys/<name>/rotations/<id>", "How far a rotation is", Name.OPERATOR_KEY_ROTATE, rotation,
-                   answers=RotationShown, codes=("target_unknown",)),
+                   answers=RotationShown, codes=("target_unknown",), follows=True),
         AdminRoute("POST", "/v1/keys/<name>/disable", "Cut off a key, and what was made with it",
-                   Name.OPERATOR_KEY_DISABLE, cut(compromised=False), query=Cutting, answers=Receipt,
+                   Name.OPERATOR_KEY_DISABLE, cut(compromised=False), query=CuttingKey, answers=Receipt,
                    codes=codes),
         AdminRoute("POST", "/v1/keys/<name>/compromised", "Cut off a key that is in wrong hands, and replace it",
-                   Name.OPERATOR_KEY_COMPROMISE, cut(compromised=True), query=Cutting, answers=Receipt,
+                   Name.OPERATOR_KEY_COMPROMISE, cut(compromised=True), query=CuttingKey, answers=Receipt,
                    codes=codes),
     )  # fmt: skip

@@ -1,5 +1,6 @@
 """The sink that is a file: rotated under it, torn by a crash, shared by two processes. Nothing is lost or mixed up."""
 
+import errno
 import json
 import multiprocessing
 import os
@@ -11,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from gateway.adapters import audit_file
 from gateway.adapters.audit_file import AuditFile
 from gateway.core.audit_formats import Outgoing
 from gateway.core.sinks import SinkFailed
@@ -100,6 +102,61 @@ def test_a_line_that_a_crash_tore_spoils_no_other(tmp_path: Path) -> None:
 def test_only_its_owner_may_read_it(tmp_path: Path) -> None:
     AuditFile(tmp_path / "audit").deliver(batch("a", 1, 1))
     assert (tmp_path / "audit").stat().st_mode & 0o777 == 0o600
+
+
+@pytest.mark.threat("I07")
+@pytest.mark.parametrize("then", ["nothing", "another grows it", "it fails once"])
+def test_I07_what_a_cut_took_comes_back_however_late(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, then: str
+) -> None:
+    """The second batch is behind the copy and before the cut; the third comes when it is no longer recent."""
+    now = 0.0
+    monkeypatch.setattr("gateway.adapters.audit_file.time.monotonic", lambda: now)
+    path, copy = tmp_path / "audit", tmp_path / "audit.1"
+    sink, other = AuditFile(path), AuditFile(path)
+    sink.deliver(batch("a", 1, 1))
+    shutil.copyfile(path, copy)
+    now = 9.0
+    sink.deliver(batch("a", 2, 1))
+    os.truncate(path, 0)
+    now = 20.0
+    if then == "another grows it":
+        other.deliver(batch("b", 1, 9))
+    elif then == "it fails once":
+        with monkeypatch.context() as patch:
+            patch.setattr(audit_file, "_write", fails)
+            with pytest.raises(SinkFailed):
+                sink.deliver(batch("a", 3, 1))
+    sink.deliver(batch("a", 3, 1))
+    assert {("a", 2), ("a", 3)} <= read([path])
+    assert {("a", 1), ("a", 2), ("a", 3)} <= read([path], [copy])
+
+
+def fails(fd: int, text: bytes) -> None:
+    raise OSError(errno.ENOSPC, "No space left on device")
+
+
+def test_what_is_written_again_does_not_double(tmp_path: Path) -> None:
+    path = tmp_path / "audit"
+    sink = AuditFile(path)
+    for seq in range(1, 21):
+        sink.deliver(batch("a", seq, 1))
+        os.truncate(path, 0)
+    sink.deliver(batch("a", 21, 1))
+    assert len(path.read_text().splitlines()) == 21
+
+
+def test_what_nobody_cut_is_written_once(tmp_path: Path) -> None:
+    """The control: another writes between, and a moved file is not a cut one."""
+    path = tmp_path / "audit"
+    sink, other = AuditFile(path), AuditFile(path)
+    for seq in range(1, 4):
+        sink.deliver(batch("a", seq, 2))
+        other.deliver(batch("b", seq, 2))
+    path.rename(tmp_path / "audit.1")
+    sink.deliver(batch("a", 9, 1))
+    assert len((tmp_path / "audit.1").read_text().splitlines()) == 12
+    assert len(path.read_text().splitlines()) == 1
 
 
 @pytest.mark.threat("I02")

@@ -9,6 +9,7 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from threading import Event
 from typing import Any
 
 import pytest
@@ -16,7 +17,7 @@ from joserfc import jws
 from joserfc.jwk import OctKey, RSAKey
 
 from gateway.adapters import oidc
-from gateway.adapters.oidc import KEPT, PAUSE, Oidc
+from gateway.adapters.oidc import KEPT, PAUSE, Key, Oidc
 from gateway.adapters.throttle import Attempts
 from gateway.core.errors import Refusal, SettingsError
 from gateway.core.sign_in import Provider
@@ -215,9 +216,45 @@ def test_no_number_is_forever(provider: OpenId, tokens: Oidc) -> None:
 
 def test_the_provider_is_asked_once_for_many_tokens(provider: OpenId, tokens: Oidc) -> None:
     token = provider.token()
+    assert tokens.verify(token)
     with ThreadPoolExecutor(8) as pool:
         assert len([claims for claims in pool.map(tokens.verify, [token] * 32) if claims]) == 32
     assert provider.asked == ["/.well-known/openid-configuration", "/keys"]
+
+
+@pytest.mark.threat("G06")
+@pytest.mark.parametrize("kept", ["none", "fresh", "old"])
+def test_G06_while_one_waits_for_the_provider_nobody_else_does(
+    provider: OpenId, tokens: Oidc, time: Time, monkeypatch: pytest.MonkeyPatch, kept: str
+) -> None:
+    if kept != "none":
+        assert tokens.verify(provider.token())
+        time.added += PAUSE if kept == "fresh" else KEPT
+    asked, answer = Event(), Event()
+
+    def hangs() -> list[Key]:
+        asked.set()
+        assert answer.wait(30)
+        raise OSError
+
+    monkeypatch.setattr(tokens, "_fetch_keys", hangs)
+    known, unknown = provider.token(), provider.token(key=new_key(kid="unknown"))
+    with ThreadPoolExecutor(2) as pool:
+        first = pool.submit(unavailable, tokens, unknown)
+        assert asked.wait(10)
+        try:
+            others = pool.submit(
+                lambda: (
+                    [refused(tokens, unknown), tokens.verify(known)["sub"]]
+                    if kept == "fresh"
+                    else [unavailable(tokens, unknown), unavailable(tokens, known)]
+                )
+            )
+            wanted = ["token_key_unknown", "subject-of-anne"] if kept == "fresh" else ["provider_asked_lately"] * 2
+            assert others.result(10) == wanted, "while the first still waits"
+        finally:
+            answer.set()
+        assert first.result(10) == "provider_unreachable"
 
 
 def test_a_new_key_is_found_and_an_old_one_forgotten(provider: OpenId, tokens: Oidc, time: Time) -> None:

@@ -4,6 +4,7 @@ import base64
 import json
 import os
 import random
+import re
 import socket
 import string
 import textwrap
@@ -16,6 +17,7 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from certs import keys
+from gateway.adapters import secret_detector
 from gateway.adapters.secret_detector import SecretDetector
 
 DETECTOR = SecretDetector()
@@ -107,6 +109,73 @@ def test_no_aws_secret_key_gets_through() -> None:
     letters, dice = string.ascii_letters + string.digits + "+/", random.Random(7)  # noqa: S311
     for _ in range(3000):
         assert DETECTOR("X=" + "".join(dice.choices(letters, k=40)))
+
+
+def line_of(length: int, filler: str = "a, ") -> str:
+    return filler * (length // len(filler))
+
+
+@pytest.mark.parametrize("before", [0, 200, 250, 256, 400, 505, 511, 512, 760, 14000])
+@pytest.mark.parametrize("after", [0, 1, 300, 1000])
+def test_a_secret_is_found_wherever_it_stands_in_a_long_line(before: int, after: int) -> None:
+    for secret in (
+        "password: hunter2hunter2, ",
+        '"hunter2hunter2" == db_password ',
+        f" {AWS_ID} ",
+        "x://a:s3cretpw@b ",
+    ):
+        assert DETECTOR(line_of(before) + secret + line_of(after)), secret
+
+
+@pytest.mark.parametrize("before", range(0, 520, 7))
+def test_a_long_line_is_not_cut_into_a_secret(before: int) -> None:
+    """The control: what is no secret whole is none in pieces."""
+    harmless = json.dumps({"x": line_of(before), "lock_passwd": True, "passwd": None, "password_file": "/run/x"})
+    harmless += " passwd: ${SECRET}, " + "password=$(aws secretsmanager get-secret-value) "
+    assert DETECTOR(harmless + line_of(1000)) == ()
+
+
+def test_the_second_of_a_line_is_looked_at_too() -> None:
+    assert DETECTOR(json.dumps({"lock_passwd": True, "passwd": "hunter2hunter2"}))
+
+
+def test_no_expression_of_theirs_sees_a_long_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Their time grows with the square of a line, and with the cube of its blanks, and nothing else runs meanwhile."""
+    seen: list[str] = []
+
+    class Seeing:
+        secret_type = "x"
+
+        def analyze_string(self, piece: str) -> list[str]:
+            seen.append(piece)
+            return []
+
+        def finditer(self, piece: str) -> list[str]:
+            return self.analyze_string(piece)
+
+    monkeypatch.setattr(secret_detector, "_PLAIN", [Seeing()])
+    monkeypatch.setattr(secret_detector, "_KEYWORDS", {Seeing(): 0})
+    for line in (
+        "password" * 1900,
+        "password" + " \t" * 7000,
+        "sk-" * 5000,
+        "a" * 512,
+        "a" * 513,
+        "a" * 768,
+        "a" * 769,
+    ):
+        seen.clear()
+        DETECTOR(line)
+        squeezed = re.sub(r"\s+", " ", line)
+        assert max(map(len, seen)) <= 512
+        assert not any("  " in each or "\t" in each for each in seen)
+        assert "".join(each[:256] for each in seen[: len(seen) // 2]).startswith(squeezed[:-256])
+        assert seen[-1].endswith(squeezed[-256:])
+
+
+def test_their_expressions_do_not_try_each_shorter_word() -> None:
+    slow = [each.pattern for each in secret_detector._KEYWORDS if re.search(r"\)\\w\*(?!\+)", each.pattern)]
+    assert (slow, len(secret_detector._KEYWORDS)) == ([], 4)
 
 
 def test_nobody_is_asked_and_no_line_is_too_long(monkeypatch: pytest.MonkeyPatch) -> None:

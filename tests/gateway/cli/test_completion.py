@@ -24,7 +24,7 @@ def tab(operator: Path, *words: str) -> list[str]:
     """The completions of the last word. The limit is less than what a command waits for a gateway."""
     environment = {"PATH": f"{BIN}:/usr/bin:/bin", "TRUSTED_GATEWAY_OPERATOR_DIR": str(operator)}
     line = ["bash", "--norc", "-c", TAB, "bash", "trusted-gateway", *words]
-    done = subprocess.run(line, env=environment, capture_output=True, text=True, check=False, timeout=25)
+    done = subprocess.run(line, env=environment, capture_output=True, text=True, check=False, timeout=60)
     assert (done.returncode, done.stderr) == (0, "")
     return done.stdout.split()
 

@@ -115,3 +115,6 @@ def test_waiting_ends_when_nothing_is_tried_any_more(
     said = run("revoke", "instance", "i-1", "--wait", "--json").succeeds()
     assert len(gateway.asked) == before + 1, "nobody waits for an operator"
     assert json.loads(said)["id"] == "r-1"
+    gateway.answers["GET /v1/revocations/r-1"] = (503, {"code": "unavailable"})
+    gateway.answers["POST /v1/revocations/instances/i-1"] = receipt()
+    assert "r-1" in run("revoke", "instance", "i-1", "--wait").succeeds(), "a look that fails loses no receipt"

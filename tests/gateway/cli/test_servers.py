@@ -100,6 +100,7 @@ def test_a_person_says_no(run: Run, gateway: FakeGateway, operator: Path) -> Non
         person.reads("Go on?")
         person.presses(b"n\n")
         assert person.ends() == 130
+        assert "hint: Nothing was done." in person.seen
     assert {method for method, _ in asked(gateway)} == {"GET"}
 
 
@@ -146,9 +147,16 @@ def test_waiting_ends_when_it_is_so_or_in_time(run: Run, gateway: FakeGateway, m
     assert len(slept) == 3
     gateway.answers[f"GET /v1/servers/{PATH}"] = SERVER
     monkeypatch.setattr(servers, "PATIENCE", -1)
-    run("server", "stop", ID, "--yes", "--wait").fails("server_slow")
+    said = run("server", "stop", ID, "--yes", "--wait")
+    assert (said.status, "(server_slow)" in said.err) == (1, True)
+    assert said.out == f"{PATH} is {CHANGED['state']}\n", "it was asked for all the same"
     gateway.answers["POST /v1/servers"] = (201, {"servers": [SERVER], "refused": []})
     assert run("server", "launch", "--profile", "web", "--wait").succeeds()  # it runs, and has enrolled
+    gateway.answers[f"GET /v1/servers/{PATH}"] = {**SERVER, "enrolment": "never"}
+    for raw in ((), ("--json",)):
+        said = run("server", "launch", "--profile", "web", "--wait", *raw)
+        assert (said.status, "(server_slow)" in said.err) == (1, True)
+        assert PATH in said.out, "what was launched is named, though it did not come in time"
 
 
 @pytest.mark.parametrize(

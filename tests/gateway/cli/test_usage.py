@@ -126,7 +126,7 @@ def test_a_reader_that_goes_away_is_no_fault(operator: Path) -> None:
     listing = subprocess.Popen([CLI, "--help"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     assert listing.stdout is not None
     listing.stdout.close()
-    _, err = listing.communicate(timeout=20)
+    _, err = listing.communicate(timeout=60)
     assert "Traceback" not in err
 
 

@@ -143,6 +143,10 @@ ODD = (
     GOOD.replace('"at":"2030-01-01T00:00:00.000000+00:00"', '"at":"2030-01-01T00:00:00"'),
     GOOD.replace('"name":"', '"name":"x'),
     GOOD.replace('"source":"::1"', '"source":{}'),
+    GOOD.replace('"facts":{}', '"facts":{"count":NaN}'),
+    GOOD.replace('"facts":{}', '"facts":{"count":[{"most":1e999}]}'),
+    GOOD.replace('"at":"2030-01-01T00:00:00.000000+00:00"', '"at":"0001-01-01T00:00:00.000000+14:00"'),
+    GOOD.replace('"at":"2030-01-01T00:00:00.000000+00:00"', '"at":"9999-12-31T23:59:59.000000-14:00"'),
 )
 
 

@@ -266,6 +266,43 @@ def test_a_policy_that_would_be_too_long_gives_a_role_one_time(count: int, roles
     assert fence.overflow("r", [*cuts, *added]) == (), "it is short enough now"
 
 
+@pytest.mark.parametrize("role", [0, None])
+def test_a_cut_by_time_takes_nothing_from_an_exact_one(role: int | None) -> None:
+    """An exact cut has five minutes to spare, and a later one by time has none: AWS's clock may be ahead of ours."""
+    meant = session(1, role=role)
+    ahead = replace(meant, issued=NOW + timedelta(minutes=2))
+    exact = cuts_of("r", "lease", [meant.row()], NOW)
+    by_time = fence.all_of("k", ROLES[0], exact[0].principal, NOW + timedelta(minutes=1), NOW + HOUR)
+    assert denied(policy(exact), ahead), "the control"
+    assert denied(policy([*exact, by_time]), ahead)
+    late = replace(by_time, before=NOW + fence.SKEW + timedelta(seconds=1))
+    assert policy([*exact, late]) == policy([late]), "that one reaches as far"
+
+
+def test_a_policy_that_was_too_long_keeps_what_is_exact_and_fresh_if_it_fits() -> None:
+    old = [session(n) for n in range(300)]
+    fresh = session(1000)
+    cuts = [
+        *cuts_of("r1", "lease", [each.row() for each in old], NOW - timedelta(minutes=10)),
+        *cuts_of("r2", "lease", [fresh.row()], NOW),
+    ]
+    added = fence.overflow("r", cuts)
+    document = policy([*cuts, *added])
+    assert [(cut.value, cut.before) for cut in added] == [("", fence.before(NOW))]
+    assert all(denied(document, each) for each in old)
+    assert denied(document, replace(fresh, issued=NOW + timedelta(minutes=2)))
+    assert not denied(document, session(2000, issued=NOW + timedelta(minutes=2))), "nobody waits for five minutes"
+
+
+def test_many_fresh_exact_cuts_get_one_time_without_any_to_spare() -> None:
+    cuts = cuts_of("r", "lease", [session(n).row() for n in range(300)], NOW)
+    added = fence.overflow("r", cuts)
+    document = policy([*cuts, *added])
+    assert [cut.value for cut in added] == [fence.ROUGH]
+    assert len(document) <= fence.LONGEST_POLICY
+    assert not denied(document, session(2000, issued=NOW + timedelta(minutes=2))), "nobody waits for five minutes"
+
+
 def test_where_roles_alone_are_too_many_everybody_gets_the_time() -> None:
     roles = [f"arn:aws:iam::{ACCOUNT}:role/{'x' * 60}{number}" for number in range(120)]
     sessions = [replace(session(n, issued=NOW - timedelta(minutes=n + 5)), role=role) for n, role in enumerate(roles)]

@@ -4,7 +4,6 @@ import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from functools import partial
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -192,9 +191,9 @@ def build(url: str, cloud: Cloud, seeded: Seeded, known: Known, master: bytes | 
     iam = Iam(aws)
     upstream = UpstreamKeys(journal, vault, aws, time)
     cut = CutKey(time, random)
-    rotate = Rotate(store, time, random, upstream, aws, iam, partial(cut.open, does="rotate"))
+    rotate = Rotate(store, time, random, upstream, aws, iam, cut)
     fence = Fence(store, time, random, upstream, iam, iam, "td", iam.partition)
-    layers = (KeyLayer(store, upstream, iam, rotate), fence, AgentsLayer(store, time))
+    layers = (KeyLayer(store, upstream, iam, rotate, cut), fence, AgentsLayer(store, time))
     revoke = Revoke(store, journal, layers, time, random, 0)
     return AtAws(
         cloud, seeded, root_client(cloud.endpoint, "iam", seeded.account), time, store, journal, vault, aws, upstream,

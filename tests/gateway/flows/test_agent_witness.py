@@ -176,5 +176,5 @@ def test_nothing_to_print(tmp_path: Path) -> None:
         held(tmp_path)
     (tmp_path / "witness-x.json").write_bytes(b"\xff")
     (tmp_path / "witness-x.json").chmod(0o600)
-    with pytest.raises(Fault, match="witness_missing"):
+    with pytest.raises(Fault, match="witness_unreadable"):
         held(tmp_path)

@@ -267,6 +267,27 @@ def test_I04_a_broken_log_gets_no_further_checkpoint(gateway: Gateway) -> None:
     assert wire.read(flow_.show(None).statement).number == 1
 
 
+@pytest.mark.threat("I04")
+def test_I04_that_the_log_is_broken_is_recorded_when_the_store_could_not_at_first(
+    gateway: Gateway, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    flow_ = checkpoints(gateway)
+    flow_.make()
+    happen(gateway, 5)
+    tamper(gateway, "DELETE FROM audit_record WHERE seq = (SELECT max(seq) - 2 FROM audit_record)")
+
+    def away(*_: object) -> None:
+        raise Refusal("store_unavailable")
+
+    with monkeypatch.context() as meanwhile:
+        meanwhile.setattr(gateway.store, "write", away)
+        with pytest.raises(Refusal):
+            flow_.make()
+    for _ in range(2):
+        assert flow_.make() is None
+    assert [r["reason"] for r in gateway.records()].count("audit_broken") == 1
+
+
 def test_the_edge_of_another_tree_is_refused() -> None:
     state = wire.ChainState(2, "0" * 64, "1" * 64)
     said = wire.read(wire.write(1, "2030-01-01T00:00:00+00:00", {"c": state}))

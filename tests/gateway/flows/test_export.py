@@ -1,23 +1,26 @@
 """The log on its way out, on a real store: at least once, one worker at a time, and what becomes of those who wait."""
 
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from gateway.adapters import clock
 from gateway.adapters.audit_file import AuditFile
+from gateway.adapters.sql.store import SqlStore
 from gateway.core.audit import Event, Kind, Name
 from gateway.core.audit_formats import Format, Outgoing
 from gateway.core.errors import Refusal
-from gateway.core.sinks import TURN, SinkFailed, SinkKind, SinkRules
+from gateway.core.sinks import TURN, Lag, SinkFailed, SinkKind, SinkRules, demand_export
 from gateway.flows.export import Export, Pump
 from gateway.flows.journal import Journal
 from gateway.ports import Sink
-from tests.gateway.flows.conftest import Gateway
+from tests.gateway.flows.conftest import START, Gateway
 
 RULES = SinkRules("siem", SinkKind.FILE, Format.RAW, required=True, within=timedelta(seconds=60), options={})
 
@@ -115,6 +118,84 @@ def test_two_who_both_believe_that_it_is_their_turn(gateway: Gateway) -> None:
     assert {each.text for each in sink.taken} == set(lines(gateway))
 
 
+def in_chains(gateway: Gateway, count: int) -> None:
+    """A record in each of so many chains."""
+    for number in range(count):
+        store = SqlStore(gateway.url, f"node-2.worker-{number}", gateway.time)
+        event = Event(Kind.DECISION, Name.OPERATOR_INSTANCE_LIST, True, "ok", clock.request_id())
+        store.write(lambda tx: tx.audit.append(event))  # noqa: B023
+        store.close()
+
+
+def test_a_bucket_that_takes_an_object_for_each_chain_is_never_longer_than_its_turn(gateway: Gateway) -> None:
+    in_chains(gateway, 30)
+    other_gets: list[bool] = []
+
+    class Bucket(Taking):
+        """A second and a third for each object; the other worker looks meanwhile."""
+
+        def deliver(self, batch: Sequence[Outgoing]) -> None:
+            for _ in {each.chain for each in batch}:
+                gateway.time.passes(timedelta(seconds=1.3))
+                other_gets.append(other.step())
+            super().deliver(batch)
+
+    first, second = Bucket(), Taking()
+    rules = replace(RULES, kind=SinkKind.S3)
+    one = Pump(rules, first, gateway.store, gateway.time, clock.random_bytes, "worker-0")
+    other = Pump(rules, second, gateway.store, gateway.time, clock.random_bytes, "worker-1")
+    drain(one)
+    assert len(other_gets) >= 30
+    assert not any(other_gets)
+    assert second.taken == []
+    assert [each.text for each in first.taken] == lines(gateway)
+    assert one.lag.records == 0
+
+
+def test_what_a_bucket_took_before_it_failed_is_not_put_again(gateway: Gateway) -> None:
+    in_chains(gateway, 4)
+
+    class Bucket(Taking):
+        def deliver(self, batch: Sequence[Outgoing]) -> None:
+            if len(self.taken) >= 2 and self.fails:
+                raise self.fails
+            self.taken += batch
+
+    sink = Bucket(fails=SinkFailed("sink_failed"))
+    each = Pump(replace(RULES, kind=SinkKind.S3), sink, gateway.store, gateway.time, clock.random_bytes, "worker-0")
+    with pytest.raises(SinkFailed):
+        each.step()
+    assert (each.lag.records > 0, each.lag.fault) == (True, "sink_failed")
+    sink.fails = None
+    drain(each)
+    assert sorted(found.text for found in sink.taken) == sorted(lines(gateway))
+    assert each.lag.fault is None
+
+
+def test_a_look_asks_in_proportion_to_the_chains(gateway: Gateway, monkeypatch: pytest.MonkeyPatch) -> None:
+    def asked(chains: int) -> int:
+        in_chains(gateway, chains)
+        with gateway.store.read() as tx:
+            connection = type(tx.audit._connection)  # type: ignore[attr-defined]
+        count, scalar, execute = [0], connection.scalar, connection.execute
+
+        def counting(before: Callable[..., Any]) -> Callable[..., Any]:
+            def call(*args: Any, **named: Any) -> Any:
+                count[0] += 1
+                return before(*args, **named)
+
+            return call
+
+        with monkeypatch.context() as patch:
+            patch.setattr(connection, "scalar", counting(scalar))
+            patch.setattr(connection, "execute", counting(execute))
+            pump(gateway, Taking())._look()
+        return count[0]
+
+    few, many = asked(5), asked(20)
+    assert many < 4.5 * few
+
+
 @pytest.mark.threat("I04")
 @pytest.mark.parametrize("form", list(Format))
 def test_I04_a_row_that_somebody_broke_does_not_stop_the_export(gateway: Gateway, tmp_path: Path, form: Format) -> None:
@@ -172,9 +253,31 @@ def test_I02_while_a_required_sink_is_behind_nothing_is_given_and_cutting_off_go
     assert (refused["allowed"], refused["reason"]) == (False, "audit_behind"), "which is on record, too"
     for name in (Name.OPERATOR_INSTANCE_REVOKE, Name.OPERATOR_KEY_COMPROMISE, Name.OPERATOR_GATEWAY_STATUS):
         assert ask(name) == "ok"
+    for name in (Name.OPERATOR_SESSION_CREATE, Name.OPERATOR_APPROVAL_GIVE):
+        assert ask(name) == "ok", "who cuts off has to come in, and may need a second person"
     sink.fails = None
     drain(each)
     assert ask(Name.INSTANCE_CREDENTIALS_VEND) == "ok"
+
+
+ALWAYS = {
+    "operator:session:create", "operator:session:end", "operator:certificate:renew", "operator:approval:list",
+    "operator:approval:give", "operator:revocation:list", "operator:key:disable", "operator:key:compromise",
+    "operator:audit:read", "operator:audit:export", "operator:audit:reconcile", "operator:gateway:status",
+    "operator:gateway:metrics", "operator:gateway:initialize", "operator:api:read", "instance:revocation:watch",
+}  # fmt: skip
+
+
+def test_what_a_sink_never_refuses_is_this_and_what_revokes() -> None:
+    lag = Lag(1, START)
+
+    def refuses(name: Name) -> bool:
+        with suppress(Refusal):
+            demand_export(RULES, lag, START + timedelta(seconds=61), name)
+            return False
+        return True
+
+    assert {name for name in Name if not refuses(name)} == ALWAYS | {name for name in Name if name.endswith(":revoke")}
 
 
 @pytest.mark.threat("I02")

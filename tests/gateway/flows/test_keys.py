@@ -1,7 +1,9 @@
 """Upstream keys at an AWS that enforces: rotated through every crash, disabled, and in wrong hands."""
 
 import os
+import time
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import timedelta
 from random import SystemRandom
 from typing import Any
@@ -15,6 +17,7 @@ from gateway.core.audit import Name
 from gateway.core.errors import Refusal
 from gateway.core.model import KeyState
 from gateway.core.operator_model import PlanState, Rotation
+from gateway.core.receipt import receipt
 from gateway.core.rotation import DRAIN, Progress, Step
 from gateway.wire.secret import Secret
 from tests.gateway.flows.at_aws import AtAws, allowing
@@ -319,6 +322,99 @@ def test_a_disabled_key_makes_nothing_and_what_it_made_is_refused_by_aws(at_aws:
     assert at_aws.is_honoured(at_aws.give(machine)), "good again"
 
 
+def test_a_key_that_is_disabled_again_while_it_is_made_good_stays_disabled(at_aws: AtAws) -> None:
+    """Who disabled it last means this rotation, too."""
+    at_aws.import_revoker()
+    disable(at_aws)
+    at_aws.store.write(lambda tx: at_aws.rotate.begin(tx, at_aws.rotate.draft("main", "alice")))
+    disable(at_aws)
+    assert to_the_end(at_aws).state is PlanState.DONE
+    at_aws.revoke.resume()
+    with at_aws.store.read() as tx:
+        key = tx.upstream_keys.get(name="main")
+    assert key is not None
+    assert (key.state, key.access_key_id != at_aws.seeded.access_key_id) == (KeyState.DISABLED, True)
+    assert at_aws.access_keys() == {key.access_key_id: "Inactive"}
+
+
+@pytest.mark.parametrize("compromised", [False, True])
+def test_what_the_thief_makes_until_the_key_is_inactive_ends_as_well(
+    at_aws: AtAws, monkeypatch: pytest.MonkeyPatch, *, compromised: bool
+) -> None:
+    """IAM is away when it is decided: the cut is made, and AWS takes the key for a while longer."""
+    at_aws.import_revoker()
+    thief = at_aws.aws._client(key_of(at_aws), "sts", "us-east-1")
+    away = Refusal("upstream_unavailable", reason="aws_away")
+    deactivate = at_aws.rotate._access_keys.deactivate
+
+    def fails(*_: Any) -> None:
+        raise away
+
+    monkeypatch.setattr(at_aws.rotate._access_keys, "deactivate", fails)
+    receipt = disable(at_aws, compromised=compromised)
+    assert (states(receipt)["key"], states(receipt)["aws"]) == ("trying", "done")
+    assert [each["what"] for each in receipt["remains"]] == ["unknown"], "the key works, so that is not all"
+    wait_for_the_cut(at_aws)
+    stolen = thief.assume_role(RoleArn=at_aws.seeded.role_arn, RoleSessionName="thief")["Credentials"]
+    at_aws.fence.tend()
+    assert honours(at_aws, stolen), "the control: it is younger than the decision"
+
+    monkeypatch.setattr(at_aws.rotate._access_keys, "deactivate", deactivate)
+    key = next(each for each in at_aws.revoke._layers if each.name == "key")
+    with at_aws.store.read() as tx:
+        (row,) = tx.revocations.find()
+    assert key.carry(row).done
+    first, again = receipts(at_aws)
+    assert (states(first)["aws"], states(again)["aws"]) == ("trying", "trying"), "there is more to be denied"
+    assert [each["what"] for each in (*first["remains"], *again["remains"])] == ["unknown", "unknown"]
+    assert first["until"] == again["until"]
+    at_aws.revoke.resume()
+    assert not honours(at_aws, stolen)
+    first, again = receipts(at_aws)
+    assert layer(first, "key")["facts"]["cut_again"] == again["id"]
+    assert first["id"] in again["reason"]
+    assert (first["remains"], again["remains"]) == ([], [])
+    assert (first["state"], again["state"]) == ("done", "done")
+
+
+def test_what_was_made_meanwhile_is_cut_off_once_whoever_dies(at_aws: AtAws, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Killed when the key is inactive, and nothing of that is on record; then tried again and again."""
+    at_aws.import_revoker()
+    layer_of_key = next(each for each in at_aws.revoke._layers if each.name == "key")
+    again = at_aws.rotate._end_sessions.again
+
+    def dies(*_: Any) -> None:
+        raise Killed
+
+    with at_aws.store.read() as tx:
+        key = tx.upstream_keys.get(name="main")
+    assert key is not None
+    row = at_aws.store.write(lambda tx: at_aws.rotate._end_sessions.open(tx, key, "alice", does="disable"))
+    monkeypatch.setattr(at_aws.rotate._end_sessions, "again", dies)
+    with pytest.raises(Killed):
+        layer_of_key.carry(row)
+    assert at_aws.access_keys() == {at_aws.seeded.access_key_id: "Inactive"}
+    assert len(receipts(at_aws)) == 1
+    monkeypatch.setattr(at_aws.rotate._end_sessions, "again", again)
+    for _ in range(3):
+        layer_of_key.carry(row)
+    assert len(receipts(at_aws)) == 2
+    (record,) = at_aws.records(name="gateway:revocation:carry", reason="cut_again")
+    assert (record["facts"]["of"], record["object"]) == (row.id, "main")
+
+
+def test_a_key_that_is_disabled_while_the_one_before_drains_leaves_none_that_works(at_aws: AtAws) -> None:
+    """Both are of this name, and who has the earlier one makes sessions as well."""
+    at_aws.import_revoker()
+    rotate(at_aws)
+    assert set(at_aws.access_keys().values()) == {"Active"}, "the control"
+    disable(at_aws)
+    assert at_aws.access_keys() == {at_aws.seeded.access_key_id: "Inactive", current(at_aws): "Inactive"}
+    assert to_the_end(at_aws).state is PlanState.DONE
+    at_aws.revoke.resume()
+    assert at_aws.access_keys() == {current(at_aws): "Inactive"}
+
+
 def test_a_session_that_the_thief_made_ends_as_well(at_aws: AtAws) -> None:
     """We have never seen it: only a time can mean it."""
     at_aws.import_revoker()
@@ -378,9 +474,8 @@ def test_a_key_that_is_disabled_while_it_is_rotated_stays_so(at_aws: AtAws) -> N
     assert (key.state, key.access_key_id != at_aws.seeded.access_key_id) == (KeyState.DISABLED, True)
     at_aws.revoke.resume()
     assert at_aws.access_keys() == {key.access_key_id: "Inactive"}
-    with at_aws.store.read() as tx:
-        (row,) = tx.revocations.find()
-    assert {each["layer"]: each["state"] for each in row.document["layers"]}["key"] == "done"
+    first, _ = receipts(at_aws)
+    assert states(first)["key"] == "done"
     rotate(at_aws)
     with at_aws.store.read() as tx:
         key = tx.upstream_keys.get(name="main")
@@ -405,6 +500,45 @@ def test_sessions_end_with_a_rotation_only_when_that_is_asked_for(at_aws: AtAws,
     rotate(at_aws, end_sessions=ends)
     at_aws.revoke.resume()
     assert at_aws.is_honoured(mine) is not ends
+
+
+def test_sessions_end_with_a_rotation_until_the_old_key_is_inactive(at_aws: AtAws) -> None:
+    """For as long as it drains, who has it can make more of them."""
+    at_aws.import_revoker()
+    thief = at_aws.aws._client(key_of(at_aws), "sts", "us-east-1")
+    rotate(at_aws, end_sessions=True)
+    at_aws.revoke.resume()
+    (first,) = receipts(at_aws)
+    assert [each["what"] for each in first["remains"]] == ["unknown"]
+    wait_for_the_cut(at_aws)
+    stolen = thief.assume_role(RoleArn=at_aws.seeded.role_arn, RoleSessionName="thief")["Credentials"]
+    assert honours(at_aws, stolen), "the control"
+    assert to_the_end(at_aws).state is PlanState.DONE
+    at_aws.revoke.resume()
+    assert not honours(at_aws, stolen)
+    first, again = receipts(at_aws)
+    assert (first["remains"], again["remains"]) == ([], [])
+    (record,) = at_aws.records(name="gateway:key:rotate", reason="deactivate")
+    assert record["facts"]["revocation"] == again["id"]
+
+
+def test_a_rotation_that_was_drafted_before_another_one_is_not_begun(at_aws: AtAws) -> None:
+    """It would take the key that is in force for one that was lost, and delete it."""
+    at_aws.import_revoker()
+    late = at_aws.rotate.draft("main", "bob")
+    rotate(at_aws)
+    assert to_the_end(at_aws).state is PlanState.DONE
+    inherited = replace(late, id="begun by an older version")
+    assert at_aws.store.write(lambda tx: tx.rotations.add(inherited))
+    with pytest.raises(Refusal) as refused:
+        at_aws.rotate.carry(inherited)
+    assert (refused.value.code, refused.value.reason) == ("conflict", "key_changed")
+    over = replace(inherited, state=PlanState.DONE)
+    assert at_aws.store.write(lambda tx: tx.rotations.swap(inherited, over))
+    with pytest.raises(Refusal) as refused:
+        at_aws.store.write(lambda tx: at_aws.rotate.begin(tx, late))
+    assert (refused.value.code, refused.value.reason) == ("conflict", "key_changed")
+    assert at_aws.access_keys() == {current(at_aws): "Active"}
 
 
 def test_without_a_revoker_a_key_cannot_be_cut_off_at_aws_and_the_receipt_says_so(at_aws: AtAws) -> None:
@@ -438,6 +572,19 @@ def test_D15_a_key_that_is_disabled_while_a_session_is_made_gives_it_to_nobody(
     with pytest.raises(Refusal) as refused:
         at_aws.give(machine)
     assert refused.value.code == "upstream_key_disabled"
+
+
+def receipts(site: AtAws) -> list[dict[str, Any]]:
+    """The oldest first."""
+    with site.store.read() as tx:
+        rows = sorted(tx.revocations.find(), key=lambda row: row.at)
+    return [receipt(row, site.time()) for row in rows]
+
+
+def wait_for_the_cut(site: AtAws) -> None:
+    """AWS counts whole seconds, and by its own clock."""
+    while clock.now() < cut_at(site):
+        time.sleep(0.05)
 
 
 def carry_on(site: AtAws, row: Rotation) -> None:

@@ -265,3 +265,22 @@ def test_leases_are_kept_for_as_long_as_their_events_may_come(watched: Watched) 
     watched.gateway.time.passes(timedelta(seconds=1))
     scheduled.tick()
     assert watched.fleet.rows("leases") == []
+
+
+def test_a_lease_that_is_changed_while_it_is_forgotten_is_judged_anew(
+    watched: Watched, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As a session that is given anew does: its events may come yet."""
+    lease, scheduled, store = watched.lease(), watched.schedule(), watched.gateway.store
+    watched.gateway.time.passes(lease.expires_at + KEEP + timedelta(seconds=1) - watched.gateway.time())
+    longer, write = replace(lease, expires_at=lease.expires_at + timedelta(hours=1)), store.write
+
+    def meanwhile(unit: Any) -> Any:
+        monkeypatch.undo()
+        assert write(lambda tx: tx.leases.swap(lease, longer))
+        return write(unit)
+
+    monkeypatch.setattr(store, "write", meanwhile)
+    scheduled._leases.tick(store, watched.gateway.time())
+    assert store.write == write, "the control: it was about to be removed"
+    assert watched.fleet.rows("leases") == [longer]

@@ -1,5 +1,6 @@
 """Revocation when what follows it goes wrong, and the CRL in time."""
 
+from collections.abc import Callable
 from dataclasses import replace
 from datetime import timedelta
 from typing import Any
@@ -12,12 +13,16 @@ from certs.errors import ChainRefused
 from gateway.core.audit import Name
 from gateway.core.errors import Refusal
 from gateway.core.identity import Identity
+from gateway.core.lease import Order as LeaseOrder
 from gateway.core.model import CertificateState, InstanceState
 from gateway.core.operator_model import PlanState
 from gateway.core.revocation import Target
 from gateway.flows.housekeeping import Housekeeping
+from gateway.flows.journal import Call
 from gateway.flows.publish import EVERY, NEXT_UPDATE, Publish
 from gateway.flows.revoke import Order
+from gateway.ports import Transaction
+from gateway.wire.messages import instant
 from tests.gateway.flows.conftest import Gateway
 
 
@@ -161,3 +166,24 @@ def test_B08_numbers_rise_and_there_is_always_a_list_that_is_valid_for_a_while(g
     listing = x509.load_der_x509_crl(gateway.publish.current().der)
     with pytest.raises(ChainRefused, match="revoked"):
         chain.verify(certificate, [issuer], root, gateway.time(), [listing])
+
+
+def test_what_is_given_while_a_revocation_waits_for_its_turn_is_meant(gateway: Gateway) -> None:
+    """Between its arrival and its transaction: else AWS would go on honouring that."""
+    identity = gateway.enrolled()
+    begun, write = gateway.time(), gateway.journal.write
+
+    def waits(call: Call, unit: Callable[[Transaction], Any]) -> Any:
+        if call.name is Name.OPERATOR_EVERYTHING_REVOKE:
+            gateway.time.passes(timedelta(seconds=4))
+            gateway.vend().give(gateway.call(), identity, LeaseOrder("reports"))
+        return write(call, unit)
+
+    gateway.journal.write = waits  # type: ignore[method-assign]
+    receipt = gateway.revoke("", Target.EVERYTHING)
+    with gateway.store.read() as tx:
+        (lease,), (cut,) = tx.leases.find(), tx.cuts.find()
+    assert [each["lease"] for each in receipt["cut"]["sessions"]] == [lease.id]
+    assert begun < lease.issued_at < cut.before
+    assert receipt["revoked_at"] == instant(lease.issued_at)
+    assert layer(receipt, "gateway")["ms"] == 4000, "measured from its arrival"

@@ -17,12 +17,15 @@ from gateway.core.identity import Identity
 from gateway.core.lease import Order
 from gateway.core.model import CertificateState, InstanceState, Lease, Profile, TicketState
 from gateway.core.operator_model import Operator, OperatorState, PlanState, Revocation
+from gateway.core.receipt import layer_of
 from gateway.core.revocation import Target
 from gateway.flows import revocation_targets, vend
 from gateway.flows.layers import Progress
 from gateway.flows.operate import Operate
 from gateway.flows.profiles import Profiles
+from gateway.flows.revocation_layers import Telling
 from gateway.flows.revoke import Order as Cut
+from gateway.flows.revoke import Revoke
 from gateway.flows.vault import SealedSessions
 from tests.gateway.flows.conftest import PROFILE, Gateway
 
@@ -383,12 +386,10 @@ def test_a_plan_goes_on_where_a_crash_left_it(gateway: Gateway) -> None:
 
 
 def test_agents_are_told_when_they_were(gateway: Gateway) -> None:
-    from gateway.flows.revocation_layers import Telling
-
     identity, other = gateway.enrolled(), gateway.enrolled("i-0123456789abcdef1")
     leases = [give(gateway, each) for each in (identity, other)]
     telling = Telling(gateway.store, gateway.time)
-    telling.told(identity.instance.id)  # of something else, before
+    telling.told(identity.instance.id, ["another"])  # of something else, before
     gateway.time.passes(MINUTE)
     revoke = gateway.revoking()
     gateway.revoke("web/reports", Target.GRANT)
@@ -402,8 +403,57 @@ def test_agents_are_told_when_they_were(gateway: Gateway) -> None:
 
     assert told() == ("trying", 0, sorted([identity.instance.id, other.instance.id]))
     assert telling.to_drop(identity.instance.id) == (leases[0].id,)
-    telling.told(identity.instance.id)
+    telling.told(identity.instance.id, [leases[0].id])
     assert told() == ("trying", 1, [other.instance.id])
     gateway.time.passes(timedelta(hours=1))
     assert told() == ("done", 1, [other.instance.id]), "nothing that it may hold is good any more"
     assert telling.to_drop(identity.instance.id) == ()
+
+
+def untold(gateway: Gateway, revoke: Revoke) -> list[list[str]]:
+    """Of each revocation, in order, the agents that were not told."""
+    revoke.resume()
+    with gateway.store.read() as tx:
+        rows = sorted(tx.revocations.find(), key=lambda row: row.at)
+    return [layer_of(row, "agents")["facts"]["untold"] for row in rows]
+
+
+@pytest.mark.threat("H01")
+def test_H01_an_agent_was_told_of_what_it_heard_and_not_of_what_was_revoked_meanwhile(gateway: Gateway) -> None:
+    identity, other = gateway.enrolled(), gateway.enrolled("i-0123456789abcdef1")
+    mine, _ = give(gateway, identity), give(gateway, other)
+    gateway.revoke(mine.id, Target.LEASE)
+    telling, revoke, agent = Telling(gateway.store, gateway.time), gateway.revoking(), identity.instance.id
+    heard = telling.to_drop(agent)
+    gateway.time.passes(timedelta(seconds=1))
+    second = give(gateway, identity)
+    gateway.revoke(second.id, Target.LEASE)  # behind the look, before the note
+    gateway.time.passes(timedelta(seconds=1))
+    telling.told(agent, heard)
+    assert untold(gateway, revoke) == [[], [agent]]
+    telling.told(agent, telling.to_drop(agent))
+    assert untold(gateway, revoke) == [[], []]
+    gateway.revoke("web", Target.PROFILE)
+    assert untold(gateway, revoke)[2] == [other.instance.id], "of the same leases it need not be told again"
+    telling.told_revoked(other.instance.id)
+    assert untold(gateway, revoke)[2] == [], "who hears that its machine is revoked, drops all that it has"
+
+
+def test_what_was_told_counts_when_a_later_word_leaves_out_what_is_over(gateway: Gateway) -> None:
+    identity, other = gateway.enrolled(), gateway.enrolled("i-0123456789abcdef1")
+    give(gateway, identity)
+    gateway.time.passes(MINUTE * 30)
+    give(gateway, other)
+    gateway.revoke("web/reports", Target.GRANT)
+    telling, revoke = Telling(gateway.store, gateway.time), gateway.revoking()
+    telling.told(identity.instance.id, telling.to_drop(identity.instance.id))
+    gateway.time.passes(MINUTE * 40)
+    assert telling.to_drop(identity.instance.id) == ()
+    telling.told(identity.instance.id, ())
+    assert untold(gateway, revoke) == [[other.instance.id]]
+    gateway.time.passes(timedelta(days=3))
+    telling.told(identity.instance.id, ["another"])
+    with gateway.store.read() as tx:
+        cursor = tx.cursors.get(name=f"told/{identity.instance.id}")
+    assert cursor
+    assert list(cursor.positions["drop"]) == ["another"], "and it is forgotten when nobody can ask any more"

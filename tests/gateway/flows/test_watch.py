@@ -30,7 +30,7 @@ class World:
         self.revoked, self.away, self.moves = False, 0, False
         self.asked = 0
         self.drop: list[str] = []
-        self.heard: list[str] = []
+        self.heard: list[tuple[str, tuple[str, ...] | None]] = []
 
     def instance(self, call: Call, _: object) -> Identity:
         call.subject = ID
@@ -48,8 +48,11 @@ class World:
     def to_drop(self, instance: str) -> tuple[str, ...]:
         return tuple(self.drop)
 
-    def told(self, instance: str) -> None:
-        self.heard.append(instance)
+    def told(self, instance: str, drop: tuple[str, ...]) -> None:
+        self.heard.append((instance, drop))
+
+    def told_revoked(self, instance: str) -> None:
+        self.heard.append((instance, None))
 
     def moved(self) -> bool:
         moves, self.moves = self.moves, False
@@ -89,7 +92,7 @@ def test_B05_who_waits_hears_of_its_revocation_at_once(watching: Watch, world: W
     with pytest.raises(Refusal, match="The instance is revoked"):
         asyncio.run(told(watching, world))
     assert world.asked == away + 1, "it moves once, and is asked until it answers"
-    assert set(world.heard) == {ID}, "and that is noted"
+    assert set(world.heard) == {(ID, None)}, "and that is noted"
 
 
 def test_who_is_not_meant_waits_to_the_end(watching: Watch, world: World, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -145,7 +148,7 @@ def test_H01_who_waits_hears_which_leases_to_drop_and_not_twice(watching: Watch,
     first, second = asyncio.run(hear())
     assert (first.status, json.loads(first.body)["drop"]) == (200, ["l1", "l2"])
     assert json.loads(second.body)["drop"] == ["l1", "l2", "l3"]
-    assert world.heard == [ID, ID]
+    assert world.heard == [(ID, ("l1", "l2")), (ID, ("l1", "l2", "l3"))], "noted is what was said"
     assert watching._waiting == {}
 
 

@@ -32,10 +32,10 @@ from tests.gateway.web_server.toy import Toy
 
 HOST = "gateway.test"
 QUICK = Patience(
-    connect=timedelta(seconds=1),
-    first_byte=timedelta(seconds=0.4),
-    between=timedelta(seconds=0.6),
-    continued=timedelta(seconds=0.3),
+    connect=timedelta(seconds=3),
+    first_byte=timedelta(seconds=2),
+    between=timedelta(seconds=2),
+    continued=timedelta(seconds=1.5),
     idle=timedelta(seconds=5),
 )
 

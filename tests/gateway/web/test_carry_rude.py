@@ -426,7 +426,7 @@ def test_a_head_that_drips_gets_no_more_time(pki: Pki, aws: Aws, gateway: Carry)
         line.head()
         for byte in OK * 100:
             line.send(bytes([byte]))
-            time.sleep(0.05)
+            time.sleep(0.2)
 
     with gateway(aws(script).origin) as carrying, carrying.connect(pki.client_context("client")) as sock:
         sock.sendall(ask(call()))

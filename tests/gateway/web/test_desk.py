@@ -1,5 +1,6 @@
 """The desk of the admin listener, on a real store: what every route does beside its own answer."""
 
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from datetime import timedelta
@@ -25,11 +26,14 @@ from gateway.web.admin.desk import AdminRoute, Answered, Asked, Desk
 from gateway.web.admin.pages import Cursors, Page, page
 from gateway.web.server.service import Peer
 from gateway.wire.strict import text
+from tests.end_to_end.bad_input import ROUTES
 from tests.gateway.flows.conftest import Gateway
 from tests.gateway.flows.conftest import gateway as gateway_fixture  # noqa: F401  # a fixture
 
 ROWS = [f"row-{number:03d}" for number in range(7)]
 Call = Callable[..., TestResponse]
+NOBODY_ELSE = ApprovalRules()
+PATHS = ("name/<name>", "id/<id>", "serial/<serial>", "named/<path:named>", "grant/<profile>/<grant>", "odd/<odd>")
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +48,13 @@ class Wanted:
     """A body."""
 
     name: str = text(pattern="[a-z]+")
+
+
+@dataclass(frozen=True, slots=True)
+class Trying:
+    """A query of what can be tried."""
+
+    dry_run: str = text(pattern="true|false", default="false")
 
 
 class Shop:
@@ -72,6 +83,10 @@ class Shop:
         self.version += 1
         return tagged({}, self.version)
 
+    def turn(self, asked: Asked) -> Mapping[str, Any]:
+        self.gateway.journal.allow(asked.call)
+        return {"turned": self.version}
+
     @property
     def routes(self) -> tuple[AdminRoute, ...]:
         return (
@@ -80,6 +95,10 @@ class Shop:
             AdminRoute("POST", "/v1/rows", "A row", Name.OPERATOR_TICKET_CREATE, self.make, asks=Wanted, status=201),
             AdminRoute("PUT", "/v1/rows/<name>", "A row", Name.OPERATOR_PROFILE_APPLY, self.change, tagged=True),
             AdminRoute("POST", "/v1/cut", "Off", Name.OPERATOR_INSTANCE_REVOKE, self.change),
+            AdminRoute("POST", "/v1/turn/<name>", "Turn", Name.OPERATOR_KEY_ROTATE, self.turn, query=Trying),
+            AdminRoute("GET", "/v1/turn/<name>/<id>", "Far?", Name.OPERATOR_KEY_ROTATE, self.turn, follows=True),
+            AdminRoute("GET", "/v1/all", "All of it", Name.OPERATOR_AUDIT_EXPORT, self.turn),
+            *(AdminRoute("POST", f"/v1/{each}", "Cut", Name.OPERATOR_KEY_DISABLE, self.turn) for each in PATHS),
         )
 
 
@@ -88,13 +107,13 @@ def shop(gateway_fixture: Gateway) -> Shop:  # noqa: F811  # that fixture
     return Shop(gateway_fixture)
 
 
-def client(shop: Shop, per_minute: int = 1000) -> FlaskClient:
+def client(shop: Shop, per_minute: int = 1000, rules: ApprovalRules = NOBODY_ELSE) -> FlaskClient:
     gateway = shop.gateway
     store, journal, time = gateway.store, gateway.journal, gateway.time
     desk = Desk(
         journal,
         Admit(store, Identify(store, time), time),
-        Approve(store, journal, time, clock.random_bytes, ApprovalRules()),
+        Approve(store, journal, time, clock.random_bytes, rules),
         Once(store, journal, gateway.vault, time),
         Pace(per_minute, clock.now),
         Cursors(gateway.vault.derive("cursor")),
@@ -259,6 +278,84 @@ def test_what_the_pager_may_do_is_never_slowed_down() -> None:
     assert all(urgent(name) for name in Name if name.startswith("operator:") and name.endswith(":revoke"))
     assert urgent(Name.OPERATOR_KEY_DISABLE)
     assert not urgent(Name.OPERATOR_TICKET_CREATE)
+
+
+# A second person
+
+
+@pytest.fixture
+def two(shop: Shop) -> Call:
+    """Asks where two people are needed."""
+    return calling(shop, client(shop, rules=ApprovalRules(2, ("operator:key:*", "operator:audit:*"))))
+
+
+def waiting(shop: Shop) -> list[str]:
+    """The paths of the requests that wait for somebody."""
+    with shop.gateway.store.read() as tx:
+        return [row.object for row in tx.approvals.find()]
+
+
+@pytest.mark.threat("G11")
+def test_G11_a_change_waits_and_a_try_and_a_look_at_how_far_it_is_do_not(shop: Shop, two: Call) -> None:
+    id_ = "ap-0000000000000000"  # of the change; with a look it is nothing, and is not spent
+    assert two("POST", "/v1/turn/main?dry_run=true").status_code == 200
+    assert two("POST", "/v1/turn/main?dry_run=true", Approval=id_, Idempotency_Key="k").status_code == 200
+    assert two("GET", "/v1/turn/main/1f").status_code == 200
+    assert two("GET", "/v1/turn/main/1f", Approval=id_).status_code == 200
+    assert waiting(shop) == []
+    for path in ("/v1/turn/main", "/v1/turn/main?dry_run=false"):
+        assert two("POST", path).status_code == 202, "the control"
+    assert two("GET", "/v1/all").status_code == 202, "a GET may well give something away"
+    assert code(two("POST", "/v1/turn/main", Approval=id_)) == "403 approval_refused"
+    assert sorted(waiting(shop)) == ["/v1/all", "/v1/turn/main", "/v1/turn/main"]
+
+
+NAMED = (
+    "name/main", "id/t-0123456789ab", "id/" + "0123456789abcdef" * 2, "id/r-20261123t053410-9c1d0a2f",
+    "id/ASIA5FA869796A7B41AA", "serial/7f", "serial/00:AB:cd", "serial/" + "f" * 40,
+    "serial/anchor:plant:1f:0123456789abcdef", "named/i-18711e66f3a326768", "named/build-1.internal",
+    "named/aws/111122223333/eu-central-1/i-18711e66f3a326768", "named/anchor/plant/Machine_7.Hall",
+    "grant/web/reports",
+)  # fmt: skip
+SECRET = "wJalrXUtnFEMIxK7MDENGxbPxRfiCYEXAMPLEKEY"
+TICKET = "0123456789abcdef" * 3
+
+
+@pytest.mark.threat("G11")
+@pytest.mark.parametrize("path", NAMED)
+def test_what_there_is_can_be_asked_for(shop: Shop, two: Call, path: str) -> None:
+    assert two("POST", f"/v1/{path}").status_code == 202
+    assert waiting(shop) == [f"/v1/{path}"]
+
+
+@pytest.mark.threat("I05")
+@pytest.mark.parametrize(
+    "path",
+    [
+        *(f"{kind}/{SECRET}" for kind in ("name", "id", "serial", "named", "odd", "grant/web")),
+        *(f"{kind}/{TICKET}" for kind in ("id", "serial", "named")),
+        f"grant/{SECRET}/reports", f"named/aws/111122223333/eu-central-1/{SECRET}", "named/anchor/plant/" + SECRET * 2,
+        "named/a/b", "id/AKIA", "name/Main", "name/main%0A",
+    ],
+)  # fmt: skip
+def test_I05_what_can_be_no_name_is_not_kept_for_others_to_see(shop: Shop, call: Call, two: Call, path: str) -> None:
+    refused = two("POST", f"/v1/{path}", Idempotency_Key="k")
+    assert code(refused) == "400 malformed_request"
+    record = shop.gateway.records()[-1]
+    assert (record["allowed"], record["reason"]) == (False, "malformed_request")
+    for each in (SECRET, TICKET):
+        assert each not in refused.get_data(as_text=True) + str(record)
+    assert waiting(shop) == []
+    with shop.gateway.store.read() as tx:
+        assert tx.answers.find() == []
+    assert call("POST", f"/v1/{path}").status_code == 200, "the control: where nobody is asked, the route decides"
+
+
+def test_every_variable_of_a_path_has_a_form() -> None:
+    """Of a new one it would be that of a name."""
+    rules = [route.rule for route in ROUTES if route.listener == "admin"]
+    variables = {each for rule in rules for each in re.findall(r"<(?:\w+:)?(\w+)>", rule)}
+    assert variables == {"id", "serial", "named", "name", "profile", "grant"}
 
 
 # The document

@@ -11,12 +11,12 @@ from gateway.core.operator_model import PlanState, Revocation
 from gateway.core.receipt import DONE, TRYING, UNSERVED, advanced, opened, receipt
 from gateway.core.revocation import Found, plan
 from gateway.web.admin.receipt import Receipt
-from gateway.web.openapi import schema_of
+from gateway.web.openapi import Schemas, schema_of
 from tests.gateway.core.rows import CERTIFICATE, INSTANCE, LEASE, NOW
 
 
 def fits(said: dict[str, Any]) -> None:
-    schemas: dict[str, Any] = {}
+    schemas = Schemas()
     schema = schema_of(Receipt, schemas)
     jsonschema_rs.Draft202012Validator({**schema, "components": {"schemas": schemas}}).validate(said)
 

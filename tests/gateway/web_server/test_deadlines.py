@@ -69,10 +69,11 @@ def test_whoever_says_nothing_is_closed_without_a_word(toy: Toy) -> None:
 
 
 def test_patience_has_no_effect_on_the_quick(toy: Toy) -> None:
-    limits = dataclasses.replace(PATIENT, head_time=_SOON, body_time=_SOON)
+    soon = timedelta(seconds=2)
+    limits = dataclasses.replace(PATIENT, head_time=soon, body_time=soon)
     with serving(listener(toy), limits=limits) as running, connected(running.address) as sock:
         for _ in range(4):
-            time.sleep(0.25)  # idle for longer than any one deadline of a request, all in all
+            time.sleep(0.6)  # idle for longer than any one deadline of a request, all in all
             sock.sendall(get("/inline", method="POST", body=b"abc"))
             assert read_one(sock).status == 200
 
