@@ -408,7 +408,7 @@ ALIKE = ("anne", "Anne", " anne ", "ANNE", "\uff41nne")  # the last in full widt
 
 
 def _from(site: Site, source: str, token: str) -> int:
-    """POST /v1/login from another address of this machine."""
+    """POST /v1/login from another address of this machine; anew while the worker asks for the provider's keys (503)."""
     context = ssl.create_default_context(cadata=site.world.root)
     connection = http.client.HTTPSConnection(
         site.world.site.admin, context=context, timeout=30, source_address=(source, 0)
@@ -416,10 +416,14 @@ def _from(site: Site, source: str, token: str) -> int:
     try:
         body = json.dumps({"token": token, "csr": csr.make(keys.generate())})
         headers = {"Content-Type": "application/json", "X-Forwarded-For": os.urandom(4).hex()}
-        connection.request("POST", "/v1/login", body, headers)
-        answer = connection.getresponse()
-        answer.read()
-        return answer.status
+        deadline = time.monotonic() + 30
+        while True:
+            connection.request("POST", "/v1/login", body, headers)
+            answer = connection.getresponse()
+            answer.read()
+            if answer.status != 503 or time.monotonic() > deadline:
+                return answer.status
+            time.sleep(0.1)
     finally:
         connection.close()
 
