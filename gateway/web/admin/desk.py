@@ -24,13 +24,25 @@ from gateway.web.admin.names import demand_names
 from gateway.web.admin.pages import Cursors, Page
 from gateway.web.exchange import asked, content, no_body, peer, query
 from gateway.wire import messages
-from gateway.wire.strict import Malformed
+from gateway.wire.strict import Malformed, text
 
 JSON_OBJECT = dict
 """`AdminRoute.asks` of a route whose body is a document that the flow reads itself."""
 
 IDEMPOTENCY_KEY = r"[\x21-\x2b\x2d-\x7e]{1,128}"  # no comma: two fields arrive as one with a comma between them
 _URGENT = BUILT_IN["revoker"]
+
+
+@dataclass(frozen=True, slots=True)
+class DryRun:
+    """The query of a change that can be rehearsed: then the answer says what would be done, and nothing is."""
+
+    dry_run: str = text(pattern="true|false", default="false")
+
+    @property
+    def is_dry(self) -> bool:
+        """Whether it is only rehearsed. What is, needs nobody's agreement: so this is asked here, and nowhere else."""
+        return self.dry_run == "true"
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,7 +175,7 @@ class Desk:
         """As `Approve.demand`. What only says what would be done, or how far it is, needs nobody: an approval is of one
         request, and the one that was given is for the change.
         """
-        only_says = route.follows or getattr(question.query, "dry_run", None) == "true"
+        only_says = route.follows or (isinstance(question.query, DryRun) and question.query.is_dry)
         if only_says or not self._approve.is_needed(question.call):
             return None
         demand_names(question.path)

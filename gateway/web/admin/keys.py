@@ -8,7 +8,7 @@ from gateway.core.audit import Name
 from gateway.core.operator_model import Rotation
 from gateway.core.rotation import Progress, Step
 from gateway.flows.keys import Keys, Listed
-from gateway.web.admin.desk import AdminRoute, Asked
+from gateway.web.admin.desk import AdminRoute, Asked, DryRun
 from gateway.web.admin.pages import Page, page
 from gateway.web.admin.receipt import Receipt
 from gateway.web.admin.shown import INSTANT
@@ -19,17 +19,9 @@ _STEP = "|".join(Step)
 
 
 @dataclass(frozen=True, slots=True)
-class CuttingKey:
-    """The query of POST /v1/keys/<name>/disable and /compromised."""
-
-    dry_run: str = text(pattern="true|false", default="false")
-
-
-@dataclass(frozen=True, slots=True)
-class Rotating:
+class Rotating(DryRun):
     """The query of POST /v1/keys/<name>/rotate. `end_sessions`: what was made with the old key ends with the switch."""
 
-    dry_run: str = text(pattern="true|false", default="false")
     end_sessions: str = text(pattern="true|false", default="false")
 
 
@@ -97,14 +89,13 @@ def routes(keys: Keys) -> Sequence[AdminRoute]:
         return page("keys", found, limit, lambda each: each.key.name, KeyShown.of)
 
     def rotate(asked: Asked) -> RotationShown:
-        dry_run, end_sessions = asked.query.dry_run == "true", asked.query.end_sessions == "true"
+        dry_run, end_sessions = asked.query.is_dry, asked.query.end_sessions == "true"
         row = keys.rotate(asked.call, asked.path["name"], end_sessions=end_sessions, dry_run=dry_run)
         return RotationShown.of(row, dry_run=dry_run)
 
     def cut(*, compromised: bool) -> Callable[[Asked], Mapping[str, Any]]:
         def answer(asked: Asked) -> Mapping[str, Any]:
-            dry_run = asked.query.dry_run == "true"
-            return keys.disable(asked.call, asked.path["name"], compromised=compromised, dry_run=dry_run)
+            return keys.disable(asked.call, asked.path["name"], compromised=compromised, dry_run=asked.query.is_dry)
 
         return answer
 
@@ -121,9 +112,9 @@ def routes(keys: Keys) -> Sequence[AdminRoute]:
         AdminRoute("GET", "/v1/keys/<name>/rotations/<id>", "How far a rotation is", Name.OPERATOR_KEY_ROTATE, rotation,
                    answers=RotationShown, codes=("target_unknown",), follows=True),
         AdminRoute("POST", "/v1/keys/<name>/disable", "Cut off a key, and what was made with it",
-                   Name.OPERATOR_KEY_DISABLE, cut(compromised=False), query=CuttingKey, answers=Receipt,
+                   Name.OPERATOR_KEY_DISABLE, cut(compromised=False), query=DryRun, answers=Receipt,
                    codes=codes),
         AdminRoute("POST", "/v1/keys/<name>/compromised", "Cut off a key that is in wrong hands, and replace it",
-                   Name.OPERATOR_KEY_COMPROMISE, cut(compromised=True), query=CuttingKey, answers=Receipt,
+                   Name.OPERATOR_KEY_COMPROMISE, cut(compromised=True), query=DryRun, answers=Receipt,
                    codes=codes),
     )  # fmt: skip

@@ -8,7 +8,7 @@ from gateway.core.audit import Name
 from gateway.core.model import Profile, ProfileVersion
 from gateway.flows.profiles import Applied, Profiles
 from gateway.web.admin.conditions import expected, tagged
-from gateway.web.admin.desk import JSON_OBJECT, AdminRoute, Answered, Asked
+from gateway.web.admin.desk import JSON_OBJECT, AdminRoute, Answered, Asked, DryRun
 from gateway.wire.messages import instant
 from gateway.wire.strict import integer, text
 
@@ -20,13 +20,6 @@ class Which:
     """The query of GET /v1/profiles/<name>."""
 
     version: str | None = text(pattern=r"[1-9][0-9]{0,7}", default=None)
-
-
-@dataclass(frozen=True, slots=True)
-class How:
-    """The query of PUT /v1/profiles/<name>."""
-
-    dry_run: str = text(pattern="true|false", default="false")
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +48,7 @@ def routes(profiles: Profiles) -> Sequence[AdminRoute]:
         profiles.vet(asked.path["name"], asked.body)
 
     def apply_profile(asked: Asked) -> Answered:
-        dry_run = asked.query.dry_run == "true"
+        dry_run = asked.query.is_dry
         applied = profiles.apply(asked.call, asked.path["name"], asked.body, expected(), dry_run=dry_run)
         return _applied(applied, dry_run=dry_run)
 
@@ -71,7 +64,7 @@ def routes(profiles: Profiles) -> Sequence[AdminRoute]:
         AdminRoute("GET", "/v1/profiles/<name>/versions", "Who applied which version, and when",
                    Name.OPERATOR_PROFILE_READ, versions, codes=("profile_unknown",)),
         AdminRoute("PUT", "/v1/profiles/<name>", "Apply a profile", Name.OPERATOR_PROFILE_APPLY, apply_profile,
-                   asks=JSON_OBJECT, query=How, codes=changed, tagged=True,
+                   asks=JSON_OBJECT, query=DryRun, codes=changed, tagged=True,
                    vets=vet),
         AdminRoute("POST", "/v1/profiles/<name>/rollback", "Apply an earlier version anew",
                    Name.OPERATOR_PROFILE_ROLLBACK, roll_back, asks=RollBack, codes=("profile_unknown", *changed),

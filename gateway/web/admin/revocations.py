@@ -8,7 +8,7 @@ from gateway.core.audit import Name
 from gateway.core.operator_model import PlanState
 from gateway.core.revocation import Target
 from gateway.flows.revoke import Order, Revoke
-from gateway.web.admin.desk import AdminRoute, Asked
+from gateway.web.admin.desk import AdminRoute, Asked, DryRun
 from gateway.web.admin.pages import Page, page
 from gateway.web.admin.receipt import Receipt, Receipts
 from gateway.wire.strict import text
@@ -17,19 +17,16 @@ _KINDS = "instance|certificate|lease|grant|profile|ticket|operator|everything|ke
 
 
 @dataclass(frozen=True, slots=True)
-class Cutting:
+class Cutting(DryRun):
     """The query of POST /v1/revocations/…. `reason` is kept with the revocation, for who reads of it later."""
 
-    dry_run: str = text(pattern="true|false", default="false")
     reason: str | None = text(longest=256, default=None)
 
 
 @dataclass(frozen=True, slots=True)
-class CuttingAll:
+class CuttingAll(Cutting):
     """The query of POST /v1/revocations/everything. `operators`: everybody else who may give orders, too."""
 
-    dry_run: str = text(pattern="true|false", default="false")
-    reason: str | None = text(longest=256, default=None)
     operators: str = text(pattern="true|false", default="false")
 
 
@@ -51,7 +48,7 @@ def routes(revoke: Revoke) -> Sequence[AdminRoute]:
                 target,
                 "/".join(asked.path[name] for name in path),
                 query.reason,
-                dry_run=query.dry_run == "true",
+                dry_run=query.is_dry,
                 operators_too=isinstance(query, CuttingAll) and query.operators == "true",
                 of_operators=asked.admitted.rights.permits(Name.OPERATOR_OPERATOR_REVOKE),
             )

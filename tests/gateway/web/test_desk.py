@@ -22,7 +22,7 @@ from gateway.flows.once import Once
 from gateway.web.admin.app import admin_app
 from gateway.web.admin.conditions import expected, tagged
 from gateway.web.admin.described import described, with_description
-from gateway.web.admin.desk import AdminRoute, Answered, Asked, Desk
+from gateway.web.admin.desk import AdminRoute, Answered, Asked, Desk, DryRun
 from gateway.web.admin.pages import Cursors, Page, page
 from gateway.web.server.service import Peer
 from gateway.wire.strict import text
@@ -48,13 +48,6 @@ class Wanted:
     """A body."""
 
     name: str = text(pattern="[a-z]+")
-
-
-@dataclass(frozen=True, slots=True)
-class Trying:
-    """A query of what can be tried."""
-
-    dry_run: str = text(pattern="true|false", default="false")
 
 
 class Shop:
@@ -95,7 +88,7 @@ class Shop:
             AdminRoute("POST", "/v1/rows", "A row", Name.OPERATOR_TICKET_CREATE, self.make, asks=Wanted, status=201),
             AdminRoute("PUT", "/v1/rows/<name>", "A row", Name.OPERATOR_PROFILE_APPLY, self.change, tagged=True),
             AdminRoute("POST", "/v1/cut", "Off", Name.OPERATOR_INSTANCE_REVOKE, self.change),
-            AdminRoute("POST", "/v1/turn/<name>", "Turn", Name.OPERATOR_KEY_ROTATE, self.turn, query=Trying),
+            AdminRoute("POST", "/v1/turn/<name>", "Turn", Name.OPERATOR_KEY_ROTATE, self.turn, query=DryRun),
             AdminRoute("GET", "/v1/turn/<name>/<id>", "Far?", Name.OPERATOR_KEY_ROTATE, self.turn, follows=True),
             AdminRoute("GET", "/v1/all", "All of it", Name.OPERATOR_AUDIT_EXPORT, self.turn),
             *(AdminRoute("POST", f"/v1/{each}", "Cut", Name.OPERATOR_KEY_DISABLE, self.turn) for each in PATHS),
